@@ -1,0 +1,123 @@
+"""`OptimizationPolicy`: what admins allow. One named `default` per namespace; else the operator's own namespace's."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from strop_api.base import ApiModel, Callable, ImageRef, LabelKey, Name, Text, Uri
+from strop_api.steps import StepType
+from strop_api.targets import Runtime
+from strop_api.worker import ImagePull, Resources
+
+POLICY_KIND = "OptimizationPolicy"
+POLICY_PLURAL = "optimizationpolicies"
+POLICY_NAME = "default"
+
+Url = Annotated[str, Text(512, r"^https?://[^\s/]+(/[^\s]*)?$")]
+
+
+class Store(ApiModel):
+    """An S3-compatible object store."""
+
+    name: Name
+    """Name used in `spec.storeRef.name`."""
+    endpoint: Url
+    """Address of the S3 API, such as `https://minio.storage.svc:9000`."""
+    region: Annotated[str, Text(64)] = "us-east-1"
+    """Region used in signatures."""
+    ca_bundle: Annotated[str, Text(65_536)] | None = None
+    """PEM certificates that sign the endpoint's."""
+    path_style: bool = True
+    """Address buckets by path (MinIO) rather than by host name."""
+    credentials_secret_name: Name
+    """Secret in the run's namespace with `accessKey` and `secretKey` (optionally `sessionToken`); mounted by the kubelet, never read by the operator."""
+    output_prefixes: Annotated[list[Uri], Field(min_length=1, max_length=16)]
+    """Where `spec.output.uri` may lie. `{namespace}` stands for the resource's namespace."""
+    records_uri: Uri = "s3://strop-records"
+    """Where blobs and records are kept; each namespace has its own prefix below it."""
+
+
+class WorkerImage(ApiModel):
+    """One worker image of the catalogue: what it can do is written down, not guessed."""
+
+    name: Name
+    """Name used in `spec.worker.image`."""
+    ref: ImageRef
+    """The image, by digest."""
+    pull_policy: ImagePull = ImagePull.IF_NOT_PRESENT
+    """As in a pod."""
+    pull_secrets: Annotated[list[Name], Field(max_length=8)] = []
+    """Secrets for pulling."""
+    runtimes: Annotated[list[Runtime], Field(min_length=1, max_length=8)]
+    """Runtimes in this image."""
+    step_types: Annotated[list[StepType], Field(max_length=8)] = []
+    """Steps this image can do."""
+    architectures: Annotated[list[Callable], Field(max_length=64)] = []
+    """Architecture, metric and loss callables in this image."""
+    gpu: bool = False
+    """Whether its runtimes use an accelerator."""
+
+
+class Allowlists(ApiModel):
+    """What resources may ask for. Empty: nothing of that kind."""
+
+    service_accounts: Annotated[list[Name], Field(max_length=32)] = []
+    """Values of `worker.serviceAccountName`."""
+    queues: Annotated[list[Name], Field(max_length=32)] = []
+    """Values of `worker.queueName`."""
+    priority_classes: Annotated[list[Name], Field(max_length=32)] = []
+    """Values of `worker.priorityClassName`."""
+    toleration_keys: Annotated[list[LabelKey], Field(max_length=32)] = []
+    """Keys of `worker.tolerations`."""
+    runtime_classes: Annotated[list[Name], Field(max_length=32)] = []
+    """Values of `worker.runtimeClassName`."""
+    persistent_volume_claims: Annotated[list[Name], Field(max_length=32)] = []
+    """Claims that `pvc://` may name."""
+
+
+class Limits(ApiModel):
+    """Bounds per resource and per namespace."""
+
+    accelerators: Annotated[int, Field(ge=0, le=10_000)] = 16
+    """Most accelerators of one resource."""
+    concurrent_runs: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    """Most runs at once in the namespace; others wait with reason Queued."""
+    active_deadline_seconds: Annotated[int, Field(ge=1, le=2_592_000)] = 2_592_000
+    """Longest `activeDeadlineSeconds`."""
+
+
+class WorkerDefaults(ApiModel):
+    """Used where a resource says nothing."""
+
+    resources: Resources = Resources()
+    """CPU and memory."""
+    run_as_user: Annotated[int, Field(ge=1, le=2**31 - 1)] = 65_532
+    """User and group of the worker's process."""
+
+
+class Proxy(ApiModel):
+    """Proxy for hubs outside the cluster; never used for the store."""
+
+    https: Url
+    """HTTPS_PROXY of the worker."""
+    no_proxy: Annotated[str, Text(1024)] = ".svc,.cluster.local"
+    """NO_PROXY of the worker."""
+
+
+class OptimizationPolicySpec(ApiModel):
+    """What admins allow in a namespace."""
+
+    stores: Annotated[list[Store], Field(min_length=1, max_length=16)]
+    """Object stores."""
+    images: Annotated[list[WorkerImage], Field(min_length=1, max_length=32)]
+    """Catalogue of worker images; the first that serves a run is used."""
+    allow_code: bool = False
+    """Allow `.pt2` models and source by uri: both are code that the worker runs."""
+    allow: Allowlists = Allowlists()
+    """What resources may ask for."""
+    limits: Limits = Limits()
+    """Bounds."""
+    worker: WorkerDefaults = WorkerDefaults()
+    """Used where a resource says nothing."""
+    proxy: Proxy | None = None
+    """Proxy for hubs."""

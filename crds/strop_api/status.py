@@ -1,0 +1,262 @@
+"""What the operator reports. A status never says more than was measured."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from strop_api.base import ApiModel, Digest, Name, Text, Timestamp, Uri
+from strop_api.reasons import Reason
+
+Message = Annotated[str, Text(2048, min_length=0)]
+Figure = Annotated[str, Text(24, r"^-?[0-9]+(\.[0-9]+)?(e-?[0-9]+)?$")]
+"""A measured figure as a decimal string."""
+
+
+class ConditionType(StrEnum):
+    """Condition types, as kstatus reads them."""
+
+    READY = "Ready"
+    """True exactly when every required target has a published artifact that passed its gates for this run."""
+    RECONCILING = "Reconciling"
+    """Exists, and is True, only while a run is wanted and not finished."""
+    STALLED = "Stalled"
+    """Exists, and is True, only when nothing will happen until somebody changes something."""
+
+
+class Condition(ApiModel):
+    """As metav1.Condition."""
+
+    type: ConditionType
+    """Which condition."""
+    status: Literal["True", "False", "Unknown"]
+    """Whether it holds."""
+    reason: Reason
+    """Why, from a closed list."""
+    message: Message = ""
+    """Why, for people."""
+    last_transition_time: Timestamp
+    """When `status` last changed."""
+    observed_generation: Annotated[int, Field(ge=0)]
+    """The generation this was said of."""
+
+
+class Phase(StrEnum):
+    """One word for people; machines read conditions."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUSPENDED = "Suspended"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+class Progress(ApiModel):
+    """How far the run is; from the worker, patched at stage changes or five points."""
+
+    stage: Annotated[str, Text(80)]
+    """The stage that is running."""
+    percent: Annotated[int, Field(ge=0, le=100)]
+    """Share of the whole run."""
+    message: Annotated[str, Text(256, min_length=0)] = ""
+    """What the stage is doing."""
+    remaining_seconds: Annotated[int, Field(ge=0)] | None = None
+    """Estimated time left; absent while unknown."""
+
+
+class RunStatus(ApiModel):
+    """The current run's identity."""
+
+    id: Annotated[str, Text(32, r"^[0-9a-z-]+$")]
+    """Identity of the run: the resource, what was asked, and the re-run token."""
+    spec_hash: Digest
+    """Digest of the fields that decide the outcome."""
+    hash_version: Annotated[int, Field(ge=1)]
+    """Version of the rule that made `specHash`."""
+    image: Annotated[str, Text(512)]
+    """Worker image, by digest."""
+    rerun: Annotated[str, Text(64, min_length=0)] = ""
+    """Value of the `strop.dev/rerun` annotation that asked for this run."""
+    attempt: Annotated[int, Field(ge=1)] = 1
+    """Jobs launched for this run."""
+    job: Annotated[str, Text(63)]
+    """Name of the Job."""
+    pod: Annotated[str, Text(253)] | None = None
+    """Name of the newest pod."""
+    started_at: Timestamp
+    """When the run was launched."""
+    finished_at: Timestamp | None = None
+    """When its result was recorded."""
+
+
+class StageStatus(ApiModel):
+    """One stage of the run, from the worker's result."""
+
+    name: Annotated[str, Text(80)]
+    """Name of the stage."""
+    seconds: Figure
+    """Wall time."""
+    cached: bool = False
+    """Taken from an earlier record instead of being done."""
+
+
+class GateVerdict(StrEnum):
+    """What a gate said."""
+
+    PASSED = "Passed"
+    MISSED = "Missed"
+    NOT_MEASURED = "NotMeasured"
+
+
+class GateStatus(ApiModel):
+    """One gate's verdict, with the figure and the bound it was held against."""
+
+    gate: Annotated[str, Text(64)]
+    """Which gate, by its field below `spec.gates`."""
+    verdict: GateVerdict
+    """What it said. A gate that could not be measured never passes."""
+    measured: Figure | None = None
+    """The figure that was held against the bound."""
+    bound: Figure | None = None
+    """The bound."""
+    low: Figure | None = None
+    """Lower end of the interval."""
+    high: Figure | None = None
+    """Upper end of the interval."""
+    message: Annotated[str, Text(256, min_length=0)] = ""
+    """In words, with units."""
+
+
+class Latency(ApiModel):
+    """Latency of the engine at the optimum shape, in microseconds."""
+
+    p50_microseconds: Annotated[int, Field(ge=0)]
+    """Median."""
+    p99_microseconds: Annotated[int, Field(ge=0)] | None = None
+    """99th percentile; absent below 300 calls."""
+    calls: Annotated[int, Field(ge=1)]
+    """Timed calls."""
+
+
+class MetricFigures(ApiModel):
+    """The metric on the evaluation data."""
+
+    name: Annotated[str, Text(32)]
+    """Which metric."""
+    original: Figure
+    """Of the original model."""
+    optimized: Figure
+    """Of the engine."""
+    drop_points: Figure
+    """Loss times 100; negative when the engine is better."""
+    low: Figure | None = None
+    """Lower end of the loss's 95% interval, in points."""
+    high: Figure | None = None
+    """Upper end."""
+    samples: Annotated[int, Field(ge=1)]
+    """Evaluation samples."""
+
+
+class Speedup(ApiModel):
+    """Ratio of median latencies, baseline over engine."""
+
+    ratio: Figure
+    """Point estimate."""
+    low: Figure
+    """Lower end of the 95% interval."""
+    high: Figure
+    """Upper end."""
+    over: Annotated[str, Text(32)]
+    """The baseline."""
+
+
+class ArtifactRef(ApiModel):
+    """A published artifact."""
+
+    uri: Uri
+    """Where it lies."""
+    digest: Digest
+    """SHA-256 of the engine's file."""
+    size_bytes: Annotated[int, Field(ge=0)]
+    """Size of the engine with its external data."""
+
+
+class TargetVerdict(StrEnum):
+    """What became of a target."""
+
+    PUBLISHED = "Published"
+    GATE_MISSED = "GateMissed"
+    NOT_MEASURED = "NotMeasured"
+    FAILED = "Failed"
+
+
+class TargetStatus(ApiModel):
+    """What was measured for one target. A figure that was not measured is absent."""
+
+    name: Name
+    """Name of the target."""
+    verdict: TargetVerdict
+    """What became of it."""
+    artifact: ArtifactRef | None = None
+    """Present exactly when it was published."""
+    metric: MetricFigures | None = None
+    """The metric, before and after."""
+    latency: Latency | None = None
+    """Latency of the engine."""
+    speedup: Speedup | None = None
+    """Speed against the baseline."""
+    realised_precision: Annotated[str, Text(64)] | None = None
+    """Share of compute at the asked precision, or how far that was inspected."""
+    gates: Annotated[list[GateStatus], Field(max_length=16)] = []
+    """Every gate's verdict."""
+
+
+class Summary(ApiModel):
+    """Columns of `kubectl get`."""
+
+    speedup: Annotated[str, Text(16, min_length=0)] = ""
+    """Speed-up of the first target, such as `2.31x`."""
+    drop: Annotated[str, Text(16, min_length=0)] = ""
+    """Metric loss of the first target in points."""
+    progress: Annotated[str, Text(96, min_length=0)] = ""
+    """Stage and percent."""
+
+
+class PastRun(ApiModel):
+    """An earlier run."""
+
+    id: Annotated[str, Text(32)]
+    """Identity of the run."""
+    reason: Reason
+    """How it ended."""
+    finished_at: Timestamp
+    """When."""
+    report: Uri | None = None
+    """Its report."""
+
+
+class ModelOptimizationStatus(ApiModel):
+    """What is known. Written only by the operator."""
+
+    observed_generation: Annotated[int, Field(ge=-1)] = -1
+    """The generation of the spec this status is about."""
+    conditions: Annotated[list[Condition], Field(max_length=8)] = []
+    """Ready, Reconciling, Stalled."""
+    phase: Phase | None = None
+    """One word for people."""
+    run: RunStatus | None = None
+    """The current run."""
+    progress: Progress | None = None
+    """How far it is; absent when nothing runs or nothing is known."""
+    stages: Annotated[list[StageStatus], Field(max_length=64)] = []
+    """Stages of the finished run."""
+    targets: Annotated[list[TargetStatus], Field(max_length=8)] = []
+    """What was measured, per target."""
+    warnings: Annotated[list[Annotated[str, Text(256)]], Field(max_length=16)] = []
+    """Questionable choices, with the reason."""
+    report: Uri | None = None
+    """The HTML report."""
+    summary: Summary | None = None
+    """Columns of `kubectl get`."""
+    runs: Annotated[list[PastRun], Field(max_length=10)] = []
+    """Earlier runs, newest first."""

@@ -1,0 +1,124 @@
+"""The support table: what each runtime takes. Admission, the quantizer's format, the docs and the plan are made from it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from strop_api.model import ModelFormat
+from strop_api.steps import Precision, QuantizeMethod, StepType
+from strop_api.targets import OutputFormat, Runtime
+
+
+class IntegerFormat(StrEnum):
+    """Activation and weight types of an INT8 graph; decided by the runtime, never by the user."""
+
+    U8S8 = "U8S8"
+    S8S8 = "S8S8"
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """A precision and a method that go together."""
+
+    precision: Precision
+    method: QuantizeMethod
+
+
+P, M = Precision, QuantizeMethod
+
+QUANTIZATIONS: dict[Runtime, tuple[Quantization, ...]] = {
+    Runtime.ONNX_RUNTIME: (
+        Quantization(P.INT8, M.STATIC),
+        Quantization(P.INT8, M.DYNAMIC),
+        Quantization(P.INT8, M.QAT),
+        Quantization(P.INT8, M.AUTO),
+        Quantization(P.FP16, M.CAST),
+        Quantization(P.INT4, M.WEIGHT_ONLY),
+    ),
+    Runtime.OPENVINO: (
+        Quantization(P.INT8, M.STATIC),
+        Quantization(P.INT8, M.QAT),
+        Quantization(P.INT8, M.AUTO),
+        Quantization(P.FP16, M.CAST),
+        Quantization(P.INT4, M.WEIGHT_ONLY),
+    ),
+    Runtime.TENSORRT: (
+        Quantization(P.INT8, M.STATIC),
+        Quantization(P.INT8, M.QAT),
+        Quantization(P.INT8, M.AUTO),
+        Quantization(P.FP16, M.CAST),
+        Quantization(P.BF16, M.CAST),
+        Quantization(P.FP8, M.STATIC),
+        Quantization(P.INT4, M.WEIGHT_ONLY),
+    ),
+    Runtime.TENSORRT_RTX: (
+        Quantization(P.INT8, M.STATIC),
+        Quantization(P.INT8, M.QAT),
+        Quantization(P.FP16, M.CAST),
+        Quantization(P.BF16, M.CAST),
+        Quantization(P.FP8, M.STATIC),
+    ),
+    Runtime.INDUCTOR: (
+        Quantization(P.INT8, M.STATIC),
+        Quantization(P.INT8, M.QAT),
+        Quantization(P.BF16, M.CAST),
+    ),
+}
+
+INTEGER_FORMATS: dict[Runtime, IntegerFormat] = {
+    Runtime.ONNX_RUNTIME: IntegerFormat.U8S8,
+    Runtime.OPENVINO: IntegerFormat.U8S8,
+    Runtime.TENSORRT: IntegerFormat.S8S8,
+    Runtime.TENSORRT_RTX: IntegerFormat.S8S8,
+    Runtime.INDUCTOR: IntegerFormat.U8S8,
+}
+"""On an accelerator or on arm64 ONNX Runtime takes S8S8: see `integer_format`."""
+
+OUTPUTS: dict[Runtime, tuple[OutputFormat, ...]] = {
+    Runtime.ONNX_RUNTIME: tuple(OutputFormat),
+    Runtime.OPENVINO: tuple(OutputFormat),
+    Runtime.TENSORRT: tuple(OutputFormat),
+    Runtime.TENSORRT_RTX: (OutputFormat.ENGINE, OutputFormat.ONNX, OutputFormat.OCI),
+    Runtime.INDUCTOR: (OutputFormat.ENGINE, OutputFormat.OCI),
+}
+
+SOURCES: dict[Runtime, tuple[ModelFormat, ...]] = {
+    Runtime.ONNX_RUNTIME: tuple(ModelFormat),
+    Runtime.OPENVINO: tuple(ModelFormat),
+    Runtime.TENSORRT: tuple(ModelFormat),
+    Runtime.TENSORRT_RTX: tuple(ModelFormat),
+    Runtime.INDUCTOR: (ModelFormat.SAFETENSORS, ModelFormat.TORCH_EXPORT),
+}
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What one build of the worker can do; asking for more is refused by name, never skipped."""
+
+    runtimes: frozenset[Runtime]
+    step_types: frozenset[StepType]
+    quantizations: frozenset[Quantization]
+    output_formats: frozenset[OutputFormat]
+    gates: frozenset[str]
+    sources: frozenset[ModelFormat]
+    targets: int
+
+
+THIS_BUILD = Capabilities(
+    runtimes=frozenset({Runtime.ONNX_RUNTIME}),
+    step_types=frozenset({StepType.QUANTIZE}),
+    quantizations=frozenset(
+        {Quantization(P.INT8, M.STATIC), Quantization(P.INT8, M.DYNAMIC), Quantization(P.FP16, M.CAST)}
+    ),
+    output_formats=frozenset({OutputFormat.ENGINE, OutputFormat.ONNX}),
+    gates=frozenset({"metric_drop", "metric_min", "speedup", "latency", "size", "fidelity"}),
+    sources=frozenset(ModelFormat),
+    targets=1,
+)
+"""What this release does. The rest of the API is there so that specs, hashes and columns do not change later."""
+
+
+def integer_format(runtime: Runtime, *, accelerated: bool = False, arch: str = "amd64") -> IntegerFormat:
+    """The INT8 format of a target: U8S8 is fast on x86 CPUs, S8S8 on ARM and on accelerators."""
+    if accelerated or arch != "amd64":
+        return IntegerFormat.S8S8
+    return INTEGER_FORMATS[runtime]

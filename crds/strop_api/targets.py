@@ -1,0 +1,225 @@
+"""Where the optimized model will run, and what it must achieve there."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from strop_api.base import ApiModel, Decimal, Name, Percent, Quantity, Ratio, Text, Uri
+
+
+class Runtime(StrEnum):
+    """The runtime that loads the engine."""
+
+    ONNX_RUNTIME = "ONNXRuntime"
+    OPENVINO = "OpenVINO"
+    TENSORRT = "TensorRT"
+    TENSORRT_RTX = "TensorRTRTX"
+    INDUCTOR = "Inductor"
+
+
+GPU_RUNTIMES = frozenset({Runtime.TENSORRT, Runtime.TENSORRT_RTX})
+
+
+class Accelerator(ApiModel):
+    """The device a pod needs, as an extended resource."""
+
+    resource: Annotated[str, Text(253, r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")] = "nvidia.com/gpu"
+    """Extended resource; a MIG profile has a name of its own, such as `nvidia.com/mig-1g.10gb`."""
+    count: Annotated[int, Field(ge=1, le=16)] = 1
+    """Devices per pod."""
+    product: Annotated[str, Text(63)] | None = None
+    """Value of the node label `nvidia.com/gpu.product`; the pod is bound to such nodes."""
+    compute_capability: Annotated[str, Text(8, r"^[0-9]{1,2}\.[0-9]$")] | None = None
+    """TensorRTRTX only: build ahead of time for this capability, such as `8.9`."""
+
+
+class Cpu(ApiModel):
+    """The processor family the engine is measured on."""
+
+    arch: Literal["amd64", "arm64"] = "amd64"
+    """Value of the node label `kubernetes.io/arch`."""
+    isa: Annotated[str, Text(32, r"^[a-z0-9_]+$")] | None = None
+    """Instruction set that the node must have, such as `avx512_vnni`; checked in the pod before any work."""
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Threads of one inference. By default the container's CPU limit."""
+
+
+class GraphOptimization(StrEnum):
+    """ONNX Runtime's levels."""
+
+    DISABLE = "Disable"
+    BASIC = "Basic"
+    EXTENDED = "Extended"
+    ALL = "All"
+
+
+class OnnxRuntimeOptions(ApiModel):
+    """Options of ONNX Runtime."""
+
+    graph_optimization: GraphOptimization = GraphOptimization.ALL
+    """Level of graph optimization when the engine is compiled."""
+
+
+class Target(ApiModel):
+    """One runtime on one kind of hardware. At most one of `accelerator` and `cpu`; none means any CPU."""
+
+    name: Name
+    """Name of the target, unique in the resource."""
+    runtime: Runtime
+    """The runtime that loads the engine."""
+    accelerator: Accelerator | None = None
+    """The device it runs on. Required for TensorRT and TensorRTRTX."""
+    cpu: Cpu | None = None
+    """The processor it runs on."""
+    onnx_runtime: OnnxRuntimeOptions | None = None
+    """Options of ONNX Runtime; only with that runtime."""
+    optional: bool = False
+    """An optional target does not hold back Ready."""
+
+
+class MetricDropGate(ApiModel):
+    """How much worse than the original the metric may be. Exactly one bound."""
+
+    max_points: Decimal | None = None
+    """In points of the metric times 100 (accuracy 0.912 to 0.905 is 0.7 points)."""
+    max_relative: Percent | None = None
+    """As a share of the original's metric."""
+    confidence: Percent | None = None
+    """Asks for one-sided non-inferiority at this confidence. Without: the point estimate decides, the interval is shown."""
+
+
+class MetricMinGate(ApiModel):
+    """The least acceptable metric, in its own unit."""
+
+    min: Decimal
+    """Bound (for a metric where smaller is better: the largest value)."""
+
+
+class SpeedupOver(StrEnum):
+    """What the engine is compared with, on the same runtime and device."""
+
+    ORIGINAL = "Original"
+    BEST_UNQUANTIZED = "BestUnquantized"
+    FP16 = "FP16"
+
+
+class SpeedupGate(ApiModel):
+    """How much faster the engine must be."""
+
+    min: Ratio
+    """Ratio of median latencies, baseline over engine."""
+    over: SpeedupOver = SpeedupOver.BEST_UNQUANTIZED
+    """The baseline."""
+    confidence: Percent | None = None
+    """The lower bound of the bootstrap interval must reach `min`. Without: the point estimate, the interval is shown."""
+
+
+class LatencyGate(ApiModel):
+    """Bounds on latency at the optimum shape, in microseconds."""
+
+    p50_max_microseconds: Annotated[int, Field(ge=1)] | None = None
+    """Largest median."""
+    p99_max_microseconds: Annotated[int, Field(ge=1)] | None = None
+    """Largest 99th percentile; needs at least 300 calls."""
+
+
+class ThroughputGate(ApiModel):
+    """Bound on throughput."""
+
+    min_per_second: Annotated[int, Field(ge=1)]
+    """Least samples per second at the optimum shape."""
+
+
+class SizeGate(ApiModel):
+    """Bound on the size of the engine."""
+
+    max: Quantity
+    """Largest size of the engine's file with its external data."""
+
+
+class PeakMemoryGate(ApiModel):
+    """Bound on memory."""
+
+    max: Quantity
+    """Largest resident memory (CPU) or device memory (GPU) while serving."""
+
+
+class FidelityGate(ApiModel):
+    """How close the engine's outputs must be to the original's on real data. Never called accuracy."""
+
+    cosine_min: Ratio | None = None
+    """Least mean cosine similarity."""
+    agreement_min: Percent | None = None
+    """Least share of samples with the same top class."""
+    sqnr_min_decibels: Annotated[int, Field(ge=-100, le=200)] | None = None
+    """Least signal-to-quantization-noise ratio."""
+
+
+class RealisedPrecisionGate(ApiModel):
+    """How much of the compute must really run at the asked precision."""
+
+    min: Percent
+    """Least share of multiply-accumulates."""
+
+
+class Gates(ApiModel):
+    """All must pass; a missed gate fails the run and nothing is published."""
+
+    metric_drop: MetricDropGate | None = None
+    """Loss of the metric against the original. With no gate at all: at most 1 point, by the point estimate."""
+    metric_min: MetricMinGate | None = None
+    """Absolute bound on the metric."""
+    speedup: SpeedupGate | None = None
+    """Speed against a baseline."""
+    latency: LatencyGate | None = None
+    """Absolute bounds on latency."""
+    throughput: ThroughputGate | None = None
+    """Absolute bound on throughput."""
+    size: SizeGate | None = None
+    """Bound on the engine's size."""
+    peak_memory: PeakMemoryGate | None = None
+    """Bound on memory."""
+    fidelity: FidelityGate | None = None
+    """Closeness to the original."""
+    realised_precision: RealisedPrecisionGate | None = None
+    """Share of compute at the asked precision."""
+
+
+class Benchmark(ApiModel):
+    """How latency is measured."""
+
+    calls: Annotated[int, Field(ge=50, le=1_000_000)] = 400
+    """Timed calls per variant; p99 is reported from 300 on."""
+    max_seconds: Annotated[int, Field(ge=1, le=86_400)] = 120
+    """A variant stops early after this long, and says so."""
+    max_age_seconds: Annotated[int, Field(ge=0)] = 604_800
+    """A recorded measurement older than this is taken again. 0: always."""
+
+
+class OutputFormat(StrEnum):
+    """What is published."""
+
+    ENGINE = "Engine"
+    ONNX = "Onnx"
+    TRITON = "Triton"
+    KSERVE = "KServe"
+    OCI = "OCI"
+
+
+class OnDelete(StrEnum):
+    """What becomes of the artifacts when the resource is deleted."""
+
+    RETAIN = "Retain"
+    DELETE = "Delete"
+
+
+class Output(ApiModel):
+    """Where a run that passed every gate is published."""
+
+    uri: Uri
+    """Folder. A run is published to `<uri>/<run id>/`, immutable; then `<uri>/current.json` points to it."""
+    formats: Annotated[list[OutputFormat], Field(min_length=1, max_length=5)] = [OutputFormat.ENGINE]
+    """Files to publish; the engine is always one of them."""
+    on_delete: OnDelete = OnDelete.RETAIN
+    """Whether artifacts go with the resource."""

@@ -1,0 +1,105 @@
+"""The values that move through a run: stages, what they are given, what they yield. The spine's own vocabulary.
+
+A stage is a pure description plus one function; it never looks at the store. The pipeline finds its record, or gives
+it a fresh folder and commits what it yields. What decides its bytes stands in `parameters`, `needs` and `libraries`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import JsonValue
+from strop_api.optimization import ModelOptimizationSpec
+from strop_api.result import RunRequest
+from strop_api.targets import Target
+
+Facts = Mapping[str, JsonValue]
+"""What a stage found out, as JSON: figures with units in their names, digests, versions."""
+
+
+class ArtifactKind(StrEnum):
+    """What a folder of files is; steps and backends declare what they accept and yield."""
+
+    SOURCE = "Source"
+    """Model files as the user gave them: ONNX, safetensors or TorchExport, not yet read."""
+    TORCH_MODEL = "TorchModel"
+    EXPORTED_PROGRAM = "ExportedProgram"
+    ONNX_GRAPH = "OnnxGraph"
+    """`model.onnx`, perhaps with `model.onnx.data` beside it."""
+    OPENVINO_IR = "OpenVinoIR"
+    ENGINE = "Engine"
+    """What a backend's `open` loads; the entry file is `files[0]`."""
+    DATA = "Data"
+    """Samples, read by `strop_job.data`."""
+    MEASUREMENT = "Measurement"
+    """Raw samples and figures; no model."""
+    REPORT = "Report"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """Files of one kind in one folder. `files` are relative POSIX paths; the first is the entry point."""
+
+    kind: ArtifactKind
+    folder: Path
+    files: tuple[str, ...]
+    facts: Facts = field(default_factory=dict)
+
+    @property
+    def entry(self) -> Path:
+        """The file to open."""
+        return self.folder / self.files[0]
+
+
+Report = Callable[[float, str], None]
+"""Tells the share of the stage that is done (0 to 1) and what it is doing; raises Evicted after SIGTERM."""
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """All a stage may use."""
+
+    request: RunRequest
+    folder: Path
+    """Empty; what the stage yields must lie here."""
+    inputs: Mapping[str, Artifact]
+    """By the names of `Stage.needs`, already on the disk."""
+    report: Report
+
+    @property
+    def spec(self) -> ModelOptimizationSpec:
+        """The resource's spec."""
+        return self.request.spec
+
+    @property
+    def target(self) -> Target:
+        """The target this run serves."""
+        return next(t for t in self.spec.targets if t.name == self.request.target)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One unit of work with a record of its own."""
+
+    name: str
+    """Unique in the plan: `resolve-model`, `export`, the step's name, `compile`, `benchmark` …"""
+    kind: str
+    """Which handler; part of the record's key together with `version`."""
+    version: int
+    """Raised whenever the handler's result changes for the same parameters."""
+    run: Callable[[StageContext], Artifact]
+    parameters: Mapping[str, JsonValue] = field(default_factory=dict)
+    """Everything of the spec that decides the result."""
+    needs: tuple[str, ...] = ()
+    """Stages whose artifacts are read."""
+    libraries: tuple[str, ...] = ()
+    """Distributions whose versions shape the bytes, such as `onnxruntime`."""
+    hardware: bool = False
+    """The result depends on the processor: its fingerprint joins the key."""
+    max_age_seconds: int | None = None
+    """A record older than this is made again (measurements)."""
+    weight: float = 1.0
+    """Expected share of the run's time, for the percentage."""
+    measuring: bool = False
+    """Nobody may disturb the machine while it runs."""

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Writes the lock files (versions and hashes, no index addresses). Run it after a change to pyproject.toml.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+uv=${UV:-uv}
+lock() {
+  local out=$1; shift
+  "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+    --no-emit-index-url --no-emit-find-links "$@" --output-file "requirements/$out.lock"
+}
+lock dev pyproject.toml --extra operator --extra job --extra cpu --extra torch --group dev
+lock operator pyproject.toml --extra operator -c requirements/dev.lock
+lock worker-cpu pyproject.toml --extra job --extra cpu --extra torch -c requirements/dev.lock
+lock worker-cuda pyproject.toml --extra job --extra cuda --extra torch
+lock samples requirements/samples.in --no-deps
