@@ -9,7 +9,8 @@ lock() {
     --no-emit-index-url --no-emit-find-links "$@" --output-file "requirements/$out.lock"
 }
 lock dev pyproject.toml --extra operator --extra job --extra cpu --extra torch --group dev
-lock operator pyproject.toml --extra operator -c requirements/dev.lock
-lock worker-cpu pyproject.toml --extra job --extra cpu --extra torch -c requirements/dev.lock
+lock bootstrap requirements/bootstrap.in --constraints requirements/dev.lock
+lock operator pyproject.toml --extra operator --constraints requirements/dev.lock
+lock worker-cpu pyproject.toml --extra job --extra cpu --extra torch --constraints requirements/dev.lock
 lock worker-cuda pyproject.toml --extra job --extra cuda --extra torch
 lock samples requirements/samples.in --no-deps
