@@ -1,7 +1,7 @@
 """The data a run may look at: four disjoint sets, each with one purpose."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -37,14 +37,14 @@ class ImagePreprocessing(ApiModel):
     """The shorter side is resized to this many pixels."""
     crop: Annotated[int, Field(ge=1, le=8192)] | None = None
     """Then a centred square of this many pixels is cut out."""
-    mean: Annotated[list[Decimal], Field(min_length=1, max_length=4)] = ["0", "0", "0"]
-    """Subtracted per channel, after scaling to 0..1."""
-    std: Annotated[list[Decimal], Field(min_length=1, max_length=4)] = ["1", "1", "1"]
-    """Divided by per channel."""
-    layout: Annotated[str, Field(pattern="^(NCHW|NHWC)$", max_length=4)] = "NCHW"
+    mean: Annotated[list[Decimal], Field(min_length=1, max_length=3)] = ["0"]
+    """Subtracted after scaling to 0..1: one entry for all channels, or one for each."""
+    std: Annotated[list[Decimal], Field(min_length=1, max_length=3)] = ["1"]
+    """Divided by: one entry for all channels, or one for each."""
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
     """Order of the dimensions."""
-    channels: Annotated[str, Field(pattern="^(RGB|BGR|L)$", max_length=3)] = "RGB"
-    """Order of the channels."""
+    channels: Literal["RGB", "BGR", "L"] = "RGB"
+    """Order of the channels; `L` is one channel of grey."""
 
 
 class DataSource(ApiModel):
@@ -59,7 +59,7 @@ class DataSource(ApiModel):
     samples: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """Use only this many samples, the first ones. All by default."""
     tokenizer: Tokenizer | None = None
-    """For text: how it becomes the model's inputs."""
+    """For text (formats Text and Parquet): how it becomes the model's inputs."""
     image: ImagePreprocessing | None = None
     """For ImageFolder: how an image becomes the model's input."""
 

@@ -31,6 +31,8 @@ def spec_hash(spec: ModelOptimizationSpec) -> str:
     never starts a run by itself.
     """
     document = spec.model_dump(mode="json", by_alias=True, exclude=_OUTSIDE, exclude_defaults=True)
+    if not document.get("worker"):
+        document.pop("worker", None)  # all that was said of the worker is outside
     canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 

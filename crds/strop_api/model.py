@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
-from strop_api.base import ApiModel, Callable, Digest, DimensionName, TensorName, Uri
+from strop_api.base import ApiModel, Callable, Digest, DimensionName, ListMap, TensorName, Uri
 
 
 class ModelFormat(StrEnum):
@@ -40,7 +40,7 @@ class Architecture(ApiModel):
     """The code that builds the module into which weights are loaded."""
 
     callable: Callable
-    """`package.module:function` in the worker image (or in `source`); called with `arguments`, returns a torch module."""
+    """`package.module:function` in the image (or `source`); called with `arguments` it returns a torch module."""
     arguments: Annotated[dict[str, JsonValue], Field(max_length=64)] = {}
     """Keyword arguments of the callable."""
     source: CodeSource | None = None
@@ -54,7 +54,7 @@ class InputTensor(ApiModel):
     """Name of the input, as the graph or the module's `forward` spells it."""
     dtype: DType
     """Element type."""
-    shape: Annotated[list[Annotated[int, Field(ge=1)] | DimensionName], Field(max_length=8)]
+    shape: Annotated[list[Annotated[int, Field(ge=1, le=2**31 - 1)] | DimensionName], Field(max_length=8)]
     """Each entry is a fixed size or the name of one of `dimensions`."""
 
 
@@ -82,9 +82,9 @@ class ModelSource(ApiModel):
     """How the model is stored."""
     architecture: Architecture | None = None
     """Needed for Safetensors; meaningless for the other formats."""
-    inputs: Annotated[list[InputTensor], Field(min_length=1, max_length=16)]
+    inputs: Annotated[list[InputTensor], ListMap(16, min_length=1)]
     """Every input of the model."""
-    dimensions: Annotated[list[Dimension], Field(max_length=8)] = []
+    dimensions: Annotated[list[Dimension], ListMap(8)] = []
     """Dynamic dimensions. None: every size is fixed."""
 
 

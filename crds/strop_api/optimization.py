@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from strop_api.base import ApiModel, Name
+from strop_api.base import ApiModel, ListMap, Name
 from strop_api.data import DataSpec
 from strop_api.model import ModelSource, TaskSpec
 from strop_api.steps import Step
@@ -31,9 +31,9 @@ class ModelOptimizationSpec(ApiModel):
     """What the model is judged by."""
     data: DataSpec
     """The data a run may look at."""
-    steps: Annotated[list[Step], Field(max_length=32)] = []
-    """What is done to the model, in this order. None: the model is exported, compiled, verified and measured as it is."""
-    targets: Annotated[list[Target], Field(min_length=1, max_length=8)]
+    steps: Annotated[list[Step], ListMap(32)] = []
+    """What is done to the model, in this order. None: the model is exported, compiled and measured as it is."""
+    targets: Annotated[list[Target], ListMap(8, min_length=1)]
     """Where the model will run."""
     gates: Gates = Gates()
     """What must hold before anything is published."""
@@ -51,7 +51,7 @@ class ModelOptimizationSpec(ApiModel):
     """Attempts after a failure that may pass by itself (store, network)."""
     active_deadline_seconds: Annotated[int, Field(ge=1, le=2_592_000)] = 21_600
     """The run ends with DeadlineExceeded after this long."""
-    ttl_seconds_after_finished: Annotated[int, Field(ge=0)] | None = None
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     """The finished Job is deleted after this long; its result stays in status. By default as soon as it is recorded."""
     runs_history_limit: Annotated[int, Field(ge=0, le=10)] = 3
     """Earlier runs kept in `status.runs`."""

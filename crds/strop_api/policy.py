@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from strop_api.base import ApiModel, Callable, ImageRef, LabelKey, Name, Text, Uri
+from strop_api.base import ApiModel, Callable, FolderUri, ImageRef, LabelKey, ListMap, ListSet, Name, Text
 from strop_api.steps import StepType
 from strop_api.targets import Runtime
 from strop_api.worker import ImagePull, Resources
@@ -30,10 +30,11 @@ class Store(ApiModel):
     path_style: bool = True
     """Address buckets by path (MinIO) rather than by host name."""
     credentials_secret_name: Name
-    """Secret in the run's namespace with `accessKey` and `secretKey` (optionally `sessionToken`); mounted by the kubelet, never read by the operator."""
-    output_prefixes: Annotated[list[Uri], Field(min_length=1, max_length=16)]
+    """Secret in the run's namespace with `accessKey`, `secretKey` and perhaps `sessionToken`. The kubelet mounts it;
+    the operator never reads it."""
+    output_prefixes: Annotated[list[FolderUri], ListSet(16, min_length=1)]
     """Where `spec.output.uri` may lie. `{namespace}` stands for the resource's namespace."""
-    records_uri: Uri = "s3://strop-records"
+    records_uri: FolderUri = "s3://strop-records"
     """Where blobs and records are kept; each namespace has its own prefix below it."""
 
 
@@ -46,13 +47,13 @@ class WorkerImage(ApiModel):
     """The image, by digest."""
     pull_policy: ImagePull = ImagePull.IF_NOT_PRESENT
     """As in a pod."""
-    pull_secrets: Annotated[list[Name], Field(max_length=8)] = []
+    pull_secrets: Annotated[list[Name], ListSet(8)] = []
     """Secrets for pulling."""
-    runtimes: Annotated[list[Runtime], Field(min_length=1, max_length=8)]
+    runtimes: Annotated[list[Runtime], ListSet(8, min_length=1)]
     """Runtimes in this image."""
-    step_types: Annotated[list[StepType], Field(max_length=8)] = []
+    step_types: Annotated[list[StepType], ListSet(8)] = []
     """Steps this image can do."""
-    architectures: Annotated[list[Callable], Field(max_length=64)] = []
+    architectures: Annotated[list[Callable], ListSet(64)] = []
     """Architecture, metric and loss callables in this image."""
     gpu: bool = False
     """Whether its runtimes use an accelerator."""
@@ -61,17 +62,17 @@ class WorkerImage(ApiModel):
 class Allowlists(ApiModel):
     """What resources may ask for. Empty: nothing of that kind."""
 
-    service_accounts: Annotated[list[Name], Field(max_length=32)] = []
+    service_accounts: Annotated[list[Name], ListSet(32)] = []
     """Values of `worker.serviceAccountName`."""
-    queues: Annotated[list[Name], Field(max_length=32)] = []
+    queues: Annotated[list[Name], ListSet(32)] = []
     """Values of `worker.queueName`."""
-    priority_classes: Annotated[list[Name], Field(max_length=32)] = []
+    priority_classes: Annotated[list[Name], ListSet(32)] = []
     """Values of `worker.priorityClassName`."""
-    toleration_keys: Annotated[list[LabelKey], Field(max_length=32)] = []
+    toleration_keys: Annotated[list[LabelKey], ListSet(32)] = []
     """Keys of `worker.tolerations`."""
-    runtime_classes: Annotated[list[Name], Field(max_length=32)] = []
+    runtime_classes: Annotated[list[Name], ListSet(32)] = []
     """Values of `worker.runtimeClassName`."""
-    persistent_volume_claims: Annotated[list[Name], Field(max_length=32)] = []
+    persistent_volume_claims: Annotated[list[Name], ListSet(32)] = []
     """Claims that `pvc://` may name."""
 
 
@@ -107,9 +108,9 @@ class Proxy(ApiModel):
 class OptimizationPolicySpec(ApiModel):
     """What admins allow in a namespace."""
 
-    stores: Annotated[list[Store], Field(min_length=1, max_length=16)]
+    stores: Annotated[list[Store], ListMap(16, min_length=1)]
     """Object stores."""
-    images: Annotated[list[WorkerImage], Field(min_length=1, max_length=32)]
+    images: Annotated[list[WorkerImage], ListMap(32, min_length=1)]
     """Catalogue of worker images; the first that serves a run is used."""
     allow_code: bool = False
     """Allow `.pt2` models and source by uri: both are code that the worker runs."""

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from strop_api.base import ApiModel, Digest, Name, Text, Timestamp, Uri
+from strop_api.base import ApiModel, Digest, FolderUri, Name, PublishedUri, Text, Timestamp
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.status import Message, Progress, StageStatus, TargetStatus
 
@@ -35,7 +35,7 @@ class StoreAccess(ApiModel):
     """PEM certificates."""
     path_style: bool = True
     """Address buckets by path."""
-    records_uri: Uri
+    records_uri: FolderUri
     """Where this namespace's blobs and records lie."""
 
 
@@ -92,13 +92,13 @@ class Outcome(StrEnum):
 class Result(ApiModel):
     """The termination message: everything the status needs, in 4,096 bytes at worst."""
 
-    run_id: Annotated[str, Text(32)]
+    run_id: Annotated[str, Text(32, r"^[0-9a-z-]+$")]
     """Identity of the run."""
     outcome: Outcome
     """How it ended."""
     message: Message = ""
     """In words: what was wrong, where in the spec, what would mend it. Cut to fit."""
-    field: Annotated[str, Text(256)] | None = None
+    field: Annotated[str, Text(256, r"^[ -!#-\[\]-~]+$")] | None = None
     """Field of the spec that must change."""
     target: TargetStatus | None = None
     """What was measured."""
@@ -106,7 +106,7 @@ class Result(ApiModel):
     """Stages; dropped first when the message would not fit."""
     warnings: Annotated[list[Annotated[str, Text(256)]], Field(max_length=16)] = []
     """Questionable choices."""
-    report: Uri | None = None
+    report: PublishedUri | None = None
     """The HTML report."""
     model_digest: Digest | None = None
     """Digest of the original model."""
@@ -126,22 +126,80 @@ class StageMark(ApiModel):
 
 
 def encode(result: Result) -> bytes:
-    """The result as JSON within the termination message's limit; sheds stages, then warnings, then words."""
-    for fitted in (
-        result,
-        result.model_copy(update={"stages": []}),
-        result.model_copy(update={"stages": [], "warnings": []}),
-        result.model_copy(update={"stages": [], "warnings": [], "message": result.message[:200]}),
-        _without_gate_messages(result),
-    ):
-        data = fitted.model_dump_json(by_alias=True, exclude_defaults=True).encode()
-        if len(data) <= TERMINATION_LIMIT_BYTES:
-            return data
-    raise ValueError(f"a result of {len(data)} bytes does not fit the termination message")
+    """The result as JSON within the termination message's limit.
+
+    What does not fit is shed in order: stages, warnings, the gates' words, all but the start of the message, the
+    gates' intervals, the gates. Without these the largest result that the schema allows fits, so this never fails.
+    """
+    for shed in (_nothing, _stages, _warnings, _gate_words):
+        result = shed(result)
+        if _fits(result):
+            return _dump(result)
+    for shed in (_nothing, _gate_intervals, _gates):
+        result = shed(result)
+        if _fits(short := _cut(result)) and (shed is _gates or len(short.message) >= _KEPT_CHARACTERS):
+            break
+    return _dump(short)
 
 
-def _without_gate_messages(result: Result) -> Result:
-    target = result.target
-    if target is not None:
-        target = target.model_copy(update={"gates": [g.model_copy(update={"message": ""}) for g in target.gates]})
-    return result.model_copy(update={"stages": [], "warnings": [], "message": result.message[:200], "target": target})
+_KEPT_CHARACTERS = 240
+"""A message shorter than this helps less than the gates' figures do."""
+
+
+def _dump(result: Result) -> bytes:
+    return result.model_dump_json(by_alias=True, exclude_defaults=True).encode()
+
+
+def _fits(result: Result) -> bool:
+    return len(_dump(result)) <= TERMINATION_LIMIT_BYTES
+
+
+def _cut(result: Result) -> Result:
+    """With the longest start of the message that fits, marked as cut; none when nothing helps."""
+    if _fits(result):
+        return result
+    low, high = 0, len(result.message)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if _fits(_starting(result, middle)):
+            low = middle
+        else:
+            high = middle - 1
+    return _starting(result, low)
+
+
+def _starting(result: Result, characters: int) -> Result:
+    return result.model_copy(update={"message": result.message[: characters - 1] + "…" if characters else ""})
+
+
+def _nothing(result: Result) -> Result:
+    return result
+
+
+def _stages(result: Result) -> Result:
+    return result.model_copy(update={"stages": []})
+
+
+def _warnings(result: Result) -> Result:
+    return result.model_copy(update={"warnings": []})
+
+
+def _gate_words(result: Result) -> Result:
+    return _each_gate(result, message="")
+
+
+def _gate_intervals(result: Result) -> Result:
+    return _each_gate(result, low=None, high=None)
+
+
+def _each_gate(result: Result, **changes: str | None) -> Result:
+    if result.target is None:
+        return result
+    gates = [gate.model_copy(update=changes) for gate in result.target.gates]
+    return result.model_copy(update={"target": result.target.model_copy(update={"gates": gates})})
+
+
+def _gates(result: Result) -> Result:
+    if result.target is None:
+        return result
+    return result.model_copy(update={"target": result.target.model_copy(update={"gates": []})})

@@ -5,12 +5,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from strop_api.base import ApiModel, Digest, Name, Text, Timestamp, Uri
+from strop_api.base import ApiModel, Digest, ListMap, Name, PublishedUri, Text, Timestamp
 from strop_api.reasons import Reason
 
 Message = Annotated[str, Text(2048, min_length=0)]
 Figure = Annotated[str, Text(24, r"^-?[0-9]+(\.[0-9]+)?(e-?[0-9]+)?$")]
 """A measured figure as a decimal string."""
+
+
+Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
+"""A number of things, bytes or microseconds; at most what a JSON number holds exactly."""
 
 
 class ConditionType(StrEnum):
@@ -37,7 +41,7 @@ class Condition(ApiModel):
     """Why, for people."""
     last_transition_time: Timestamp
     """When `status` last changed."""
-    observed_generation: Annotated[int, Field(ge=0)]
+    observed_generation: Count
     """The generation this was said of."""
 
 
@@ -60,7 +64,7 @@ class Progress(ApiModel):
     """Share of the whole run."""
     message: Annotated[str, Text(256, min_length=0)] = ""
     """What the stage is doing."""
-    remaining_seconds: Annotated[int, Field(ge=0)] | None = None
+    remaining_seconds: Count | None = None
     """Estimated time left; absent while unknown."""
 
 
@@ -71,13 +75,13 @@ class RunStatus(ApiModel):
     """Identity of the run: the resource, what was asked, and the re-run token."""
     spec_hash: Digest
     """Digest of the fields that decide the outcome."""
-    hash_version: Annotated[int, Field(ge=1)]
+    hash_version: Annotated[int, Field(ge=1, le=2**53 - 1)]
     """Version of the rule that made `specHash`."""
     image: Annotated[str, Text(512)]
     """Worker image, by digest."""
     rerun: Annotated[str, Text(64, min_length=0)] = ""
     """Value of the `strop.dev/rerun` annotation that asked for this run."""
-    attempt: Annotated[int, Field(ge=1)] = 1
+    attempt: Annotated[int, Field(ge=1, le=2**53 - 1)] = 1
     """Jobs launched for this run."""
     job: Annotated[str, Text(63)]
     """Name of the Job."""
@@ -130,11 +134,11 @@ class GateStatus(ApiModel):
 class Latency(ApiModel):
     """Latency of the engine at the optimum shape, in microseconds."""
 
-    p50_microseconds: Annotated[int, Field(ge=0)]
+    p50_microseconds: Count
     """Median."""
-    p99_microseconds: Annotated[int, Field(ge=0)] | None = None
+    p99_microseconds: Count | None = None
     """99th percentile; absent below 300 calls."""
-    calls: Annotated[int, Field(ge=1)]
+    calls: Annotated[int, Field(ge=1, le=2**53 - 1)]
     """Timed calls."""
 
 
@@ -153,7 +157,7 @@ class MetricFigures(ApiModel):
     """Lower end of the loss's 95% interval, in points."""
     high: Figure | None = None
     """Upper end."""
-    samples: Annotated[int, Field(ge=1)]
+    samples: Annotated[int, Field(ge=1, le=2**53 - 1)]
     """Evaluation samples."""
 
 
@@ -173,11 +177,11 @@ class Speedup(ApiModel):
 class ArtifactRef(ApiModel):
     """A published artifact."""
 
-    uri: Uri
+    uri: PublishedUri
     """Where it lies."""
     digest: Digest
     """SHA-256 of the engine's file."""
-    size_bytes: Annotated[int, Field(ge=0)]
+    size_bytes: Count
     """Size of the engine with its external data."""
 
 
@@ -231,16 +235,16 @@ class PastRun(ApiModel):
     """How it ended."""
     finished_at: Timestamp
     """When."""
-    report: Uri | None = None
+    report: PublishedUri | None = None
     """Its report."""
 
 
 class ModelOptimizationStatus(ApiModel):
     """What is known. Written only by the operator."""
 
-    observed_generation: Annotated[int, Field(ge=-1)] = -1
+    observed_generation: Annotated[int, Field(ge=-1, le=2**53 - 1)] = -1
     """The generation of the spec this status is about."""
-    conditions: Annotated[list[Condition], Field(max_length=8)] = []
+    conditions: Annotated[list[Condition], ListMap(8, key="type")] = []
     """Ready, Reconciling, Stalled."""
     phase: Phase | None = None
     """One word for people."""
@@ -250,11 +254,11 @@ class ModelOptimizationStatus(ApiModel):
     """How far it is; absent when nothing runs or nothing is known."""
     stages: Annotated[list[StageStatus], Field(max_length=64)] = []
     """Stages of the finished run."""
-    targets: Annotated[list[TargetStatus], Field(max_length=8)] = []
+    targets: Annotated[list[TargetStatus], ListMap(8)] = []
     """What was measured, per target."""
     warnings: Annotated[list[Annotated[str, Text(256)]], Field(max_length=16)] = []
     """Questionable choices, with the reason."""
-    report: Uri | None = None
+    report: PublishedUri | None = None
     """The HTML report."""
     summary: Summary | None = None
     """Columns of `kubectl get`."""

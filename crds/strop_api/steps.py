@@ -1,11 +1,11 @@
 """What may be done to a model. A step is `type` plus the member of that name; the order is the user's."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from strop_api.base import ApiModel, Decimal, Digest, Name, Percent, Ratio, Text, Uri
+from strop_api.base import ApiModel, Decimal, Digest, ListSet, Name, Percent, Ratio, Text, Uri
 
 Pattern = Annotated[str, Text(256)]
 OpType = Annotated[str, Text(128, r"^[A-Za-z][A-Za-z0-9_.]*$")]
@@ -29,7 +29,7 @@ class Training(ApiModel):
 
     epochs: Epochs = 1
     """Passes over the training data."""
-    learning_rate: LearningRate = "1e-4"
+    learning_rate: LearningRate = "0.0001"
     """Peak learning rate."""
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 32
     """Samples per step."""
@@ -68,9 +68,9 @@ class PruneStep(ApiModel):
     """What is removed."""
     amount: Percent = "50%"
     """Share of channels (Structured) or weights (Unstructured) removed. TwoFour: always half."""
-    scope: Annotated[str, Field(pattern="^(Global|PerLayer)$", max_length=8)] = "Global"
+    scope: Literal["Global", "PerLayer"] = "Global"
     """Whether layers compete with one another."""
-    ignore: Annotated[list[Pattern], Field(max_length=64)] = []
+    ignore: Annotated[list[Pattern], ListSet(64)] = []
     """Layers left alone, as shell patterns of module names."""
     schedule: PruneSchedule = PruneSchedule.ONE_SHOT
     """How the amount is reached."""
@@ -81,7 +81,7 @@ class PruneStep(ApiModel):
 class CompactStep(ApiModel):
     """Channels that a mask has zeroed are removed for real."""
 
-    ignore: Annotated[list[Pattern], Field(max_length=64)] = []
+    ignore: Annotated[list[Pattern], ListSet(64)] = []
     """Layers left alone, as shell patterns of module names."""
 
 
@@ -147,9 +147,9 @@ class QuantizeStep(ApiModel):
     """Percentile only: share of observed magnitudes kept."""
     per_channel: bool = True
     """One scale per output channel of a weight."""
-    op_types: Annotated[list[OpType], Field(max_length=64)] = []
+    op_types: Annotated[list[OpType], ListSet(64)] = []
     """Quantize only these ONNX operators. Empty: all that the runtime quantizes."""
-    exclude_nodes: Annotated[list[Pattern], Field(max_length=256)] = []
+    exclude_nodes: Annotated[list[Pattern], ListSet(256)] = []
     """Nodes kept in high precision, as shell patterns of node names."""
     smooth_quant: Ratio | None = None
     """Static only: migrate outliers into weights with this strength (SmoothQuant, Xiao et al., 2023); 0.5 is usual."""

@@ -1,10 +1,10 @@
-"""The support table: what each runtime takes. Admission, the quantizer's format, the docs and the plan are made from it."""
+"""The support table: what each runtime takes. Admission, the quantizer's format, docs and plan are made from it."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-from strop_api.model import ModelFormat
-from strop_api.steps import Precision, QuantizeMethod, StepType
+from strop_api.model import Metric, ModelFormat, TaskType
+from strop_api.steps import Calibrator, Precision, QuantizeMethod, StepType
 from strop_api.targets import OutputFormat, Runtime
 
 
@@ -101,6 +101,13 @@ class Capabilities:
     gates: frozenset[str]
     sources: frozenset[ModelFormat]
     targets: int
+    calibrators: frozenset[Calibrator] = frozenset(Calibrator)
+    smooth_quant: bool = True
+    tasks: frozenset[TaskType] = frozenset(TaskType)
+    metrics: frozenset[Metric] = frozenset(Metric)
+    schemes: frozenset[str] = frozenset({"s3", "hf", "pvc", "oci", "file"})
+    code: bool = True
+    """Architecture sources by uri."""
 
 
 THIS_BUILD = Capabilities(
@@ -113,6 +120,12 @@ THIS_BUILD = Capabilities(
     gates=frozenset({"metric_drop", "metric_min", "speedup", "latency", "size", "fidelity"}),
     sources=frozenset(ModelFormat),
     targets=1,
+    calibrators=frozenset({Calibrator.MIN_MAX, Calibrator.ENTROPY, Calibrator.PERCENTILE}),
+    smooth_quant=False,
+    tasks=frozenset({TaskType.CLASSIFICATION, TaskType.REGRESSION, TaskType.RETRIEVAL, TaskType.CUSTOM}),
+    metrics=frozenset(Metric) - {Metric.PERPLEXITY, Metric.MAP},
+    schemes=frozenset({"s3", "pvc", "file"}),
+    code=False,
 )
 """What this release does. The rest of the API is there so that specs, hashes and columns do not change later."""
 

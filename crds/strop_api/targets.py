@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from strop_api.base import ApiModel, Decimal, Name, Percent, Quantity, Ratio, Text, Uri
+from strop_api.base import ApiModel, Decimal, FolderUri, ListSet, Name, Percent, Quantity, Ratio, Text
 
 
 class Runtime(StrEnum):
@@ -86,7 +86,7 @@ class MetricDropGate(ApiModel):
     max_relative: Percent | None = None
     """As a share of the original's metric."""
     confidence: Percent | None = None
-    """Asks for one-sided non-inferiority at this confidence. Without: the point estimate decides, the interval is shown."""
+    """Asks for one-sided non-inferiority at this confidence. Without: the point estimate decides."""
 
 
 class MetricMinGate(ApiModel):
@@ -112,22 +112,22 @@ class SpeedupGate(ApiModel):
     over: SpeedupOver = SpeedupOver.BEST_UNQUANTIZED
     """The baseline."""
     confidence: Percent | None = None
-    """The lower bound of the bootstrap interval must reach `min`. Without: the point estimate, the interval is shown."""
+    """The lower bound of the bootstrap interval must reach `min`. Without: the point estimate decides."""
 
 
 class LatencyGate(ApiModel):
     """Bounds on latency at the optimum shape, in microseconds."""
 
-    p50_max_microseconds: Annotated[int, Field(ge=1)] | None = None
+    p50_max_microseconds: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     """Largest median."""
-    p99_max_microseconds: Annotated[int, Field(ge=1)] | None = None
+    p99_max_microseconds: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     """Largest 99th percentile; needs at least 300 calls."""
 
 
 class ThroughputGate(ApiModel):
     """Bound on throughput."""
 
-    min_per_second: Annotated[int, Field(ge=1)]
+    min_per_second: Annotated[int, Field(ge=1, le=2**31 - 1)]
     """Least samples per second at the optimum shape."""
 
 
@@ -193,7 +193,7 @@ class Benchmark(ApiModel):
     """Timed calls per variant; p99 is reported from 300 on."""
     max_seconds: Annotated[int, Field(ge=1, le=86_400)] = 120
     """A variant stops early after this long, and says so."""
-    max_age_seconds: Annotated[int, Field(ge=0)] = 604_800
+    max_age_seconds: Annotated[int, Field(ge=0, le=2**31 - 1)] = 604_800
     """A recorded measurement older than this is taken again. 0: always."""
 
 
@@ -217,9 +217,9 @@ class OnDelete(StrEnum):
 class Output(ApiModel):
     """Where a run that passed every gate is published."""
 
-    uri: Uri
+    uri: FolderUri
     """Folder. A run is published to `<uri>/<run id>/`, immutable; then `<uri>/current.json` points to it."""
-    formats: Annotated[list[OutputFormat], Field(min_length=1, max_length=5)] = [OutputFormat.ENGINE]
-    """Files to publish; the engine is always one of them."""
+    formats: Annotated[list[OutputFormat], ListSet(5, min_length=1)] = [OutputFormat.ENGINE]
+    """What to publish; the engine is always published, listed or not."""
     on_delete: OnDelete = OnDelete.RETAIN
     """Whether artifacts go with the resource."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from strop_api.base import ApiModel, LabelKey, LabelMap, Name, Quantity, Text
+from strop_api.base import ApiModel, LabelKey, LabelMap, ListMap, Name, Quantity, Text
 
 
 class ResourceAmounts(ApiModel):
@@ -39,7 +39,7 @@ class Toleration(ApiModel):
     """Taint value."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
     """Taint effect; empty matches all."""
-    toleration_seconds: Annotated[int, Field(ge=0)] | None = None
+    toleration_seconds: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     """How long a NoExecute taint is tolerated."""
 
 
@@ -75,7 +75,7 @@ class WorkerSettings(ApiModel):
     """Size limit of the scratch volume."""
     shared_memory: Quantity | None = None
     """Size of /dev/shm."""
-    env: Annotated[list[EnvVar], Field(max_length=32)] = []
+    env: Annotated[list[EnvVar], ListMap(32)] = []
     """Plain variables of the worker; names starting with STROP_ are refused."""
     labels: LabelMap = {}
     """Labels of the Job and its pod."""

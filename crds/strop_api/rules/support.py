@@ -1,0 +1,71 @@
+"""What a build of the worker cannot do: valid wishes, refused by name before any work, never skipped."""
+
+from collections.abc import Collection, Iterator
+
+from strop_api.model import Metric, TaskType
+from strop_api.optimization import ModelOptimizationSpec
+from strop_api.rules.rule import Problem, places, words
+from strop_api.rules.sources import URIS
+from strop_api.steps import QuantizeStep
+from strop_api.support import Capabilities
+from strop_api.targets import Gates
+
+
+def check_support(spec: ModelOptimizationSpec, capabilities: Capabilities) -> list[Problem]:
+    """Everything that is asked and that a worker with these capabilities cannot do; empty when it can do all."""
+    return [
+        *_targets(spec, capabilities),
+        *_steps(spec, capabilities),
+        *_source_and_task(spec, capabilities),
+        *_results(spec, capabilities),
+    ]
+
+
+def _targets(spec: ModelOptimizationSpec, able: Capabilities) -> Iterator[Problem]:
+    if len(spec.targets) > able.targets:
+        yield Problem("spec.targets", f"this release serves {able.targets} target: make one resource for each")
+    for index, target in enumerate(spec.targets):
+        yield from _lacking(f"spec.targets[{index}].runtime", target.runtime, able.runtimes)
+
+
+def _steps(spec: ModelOptimizationSpec, able: Capabilities) -> Iterator[Problem]:
+    for index, step in enumerate(spec.steps):
+        yield from _lacking(f"spec.steps[{index}].type", step.type, able.step_types)
+        if step.quantize is not None:
+            yield from _quantize(step.quantize, f"spec.steps[{index}].quantize", able)
+
+
+def _quantize(step: QuantizeStep, at: str, able: Capabilities) -> Iterator[Problem]:
+    pairs = {f"{pair.precision} {pair.method}" for pair in able.quantizations}
+    yield from _lacking(f"{at}.method", f"{step.precision} {step.method}", pairs)
+    yield from _lacking(f"{at}.calibrator", step.calibrator, able.calibrators)
+    if step.smooth_quant is not None and not able.smooth_quant:
+        yield Problem(f"{at}.smoothQuant", "SmoothQuant is not in this release: remove it")
+
+
+def _source_and_task(spec: ModelOptimizationSpec, able: Capabilities) -> Iterator[Problem]:
+    yield from _lacking("spec.model.format", spec.model.format, able.sources)
+    yield from _lacking("spec.task.type", spec.task.type, able.tasks)
+    yield from _lacking("spec.task.metric", spec.task.metric, able.metrics)
+    if spec.task.metric is Metric.CUSTOM and spec.task.type is not TaskType.CUSTOM:
+        yield Problem("spec.task.metric", "a custom metric goes with task type Custom in this release")
+    architecture = spec.model.architecture
+    if architecture is not None and architecture.source is not None and not able.code:
+        yield Problem("spec.model.architecture.source", "source by uri is not in this release: put it into the image")
+    for scope in URIS:
+        for path, uri in places(spec, scope):
+            yield from _lacking(path, uri.partition("://")[0], able.schemes)
+
+
+def _results(spec: ModelOptimizationSpec, able: Capabilities) -> Iterator[Problem]:
+    for wanted in spec.output.formats:
+        yield from _lacking("spec.output.formats", wanted, able.output_formats)
+    for name, field in Gates.model_fields.items():
+        if getattr(spec.gates, name) is not None and name not in able.gates:
+            yield Problem(f"spec.gates.{field.alias}", "this gate is not in this release: remove it")
+
+
+def _lacking(path: str, asked: str, able: Collection[str]) -> Iterator[Problem]:
+    """A problem when what is asked is not among what this build has."""
+    if asked not in able:
+        yield Problem(path, f"{asked} is not in this release; it has {words(sorted(able))}")

@@ -1,0 +1,304 @@
+"""Rules on targets, gates, output and the worker's pod."""
+
+import re
+
+from strop_api.base import LABEL_KEY_PATTERN
+from strop_api.optimization import ModelOptimizationSpec
+from strop_api.rules.rule import Rule, quoted, words
+from strop_api.steps import Precision, QuantizeMethod
+from strop_api.support import QUANTIZATIONS, Quantization
+from strop_api.targets import (
+    GPU_RUNTIMES,
+    FidelityGate,
+    LatencyGate,
+    MetricDropGate,
+    Runtime,
+    SpeedupGate,
+    SpeedupOver,
+    Target,
+)
+from strop_api.worker import EnvVar, Toleration
+
+_GPU = sorted(GPU_RUNTIMES)
+
+
+def _accelerator(target: Target) -> bool:
+    return target.runtime not in GPU_RUNTIMES or target.accelerator is not None
+
+
+def _one_device(target: Target) -> bool:
+    return target.accelerator is None or target.cpu is None
+
+
+def _options(target: Target) -> bool:
+    return target.onnx_runtime is None or target.runtime is Runtime.ONNX_RUNTIME
+
+
+def _capability(target: Target) -> bool:
+    device = target.accelerator
+    return device is None or device.compute_capability is None or target.runtime is Runtime.TENSORRT_RTX
+
+
+TARGETS = (
+    Rule(
+        "gpu-runtime-has-an-accelerator",
+        "spec.targets[]",
+        f"!(self.runtime in {quoted(_GPU)}) || has(self.accelerator)",
+        _accelerator,
+        f"{words(_GPU)} needs an accelerator",
+        ".accelerator",
+    ),
+    Rule(
+        "one-device",
+        "spec.targets[]",
+        "!(has(self.accelerator) && has(self.cpu))",
+        _one_device,
+        "set accelerator or cpu, not both",
+        ".cpu",
+    ),
+    Rule(
+        "options-of-the-runtime",
+        "spec.targets[]",
+        "!has(self.onnxRuntime) || self.runtime == 'ONNXRuntime'",
+        _options,
+        "onnxRuntime needs runtime ONNXRuntime",
+        ".onnxRuntime",
+    ),
+    Rule(
+        "capability-of-rtx",
+        "spec.targets[]",
+        "!has(self.accelerator) || !has(self.accelerator.computeCapability) || self.runtime == 'TensorRTRTX'",
+        _capability,
+        "only TensorRTRTX builds ahead for a computeCapability: remove it",
+        ".accelerator.computeCapability",
+    ),
+)
+
+
+def _one_bound(gate: MetricDropGate) -> bool:
+    return (gate.max_points is None) != (gate.max_relative is None)
+
+
+def _some_latency(gate: LatencyGate) -> bool:
+    return gate.p50_max_microseconds is not None or gate.p99_max_microseconds is not None
+
+
+def _p50_below_p99(gate: LatencyGate) -> bool:
+    if gate.p50_max_microseconds is None or gate.p99_max_microseconds is None:
+        return True
+    return gate.p50_max_microseconds <= gate.p99_max_microseconds
+
+
+def _some_fidelity(gate: FidelityGate) -> bool:
+    return any(bound is not None for bound in (gate.cosine_min, gate.agreement_min, gate.sqnr_min_decibels))
+
+
+def _cosine(gate: FidelityGate) -> bool:
+    return gate.cosine_min is None or float(gate.cosine_min) <= 1
+
+
+def _confidence(gate: MetricDropGate | SpeedupGate) -> bool:
+    return gate.confidence is None or 50 <= float(gate.confidence.removesuffix("%")) < 100
+
+
+def _some_speedup(gate: SpeedupGate) -> bool:
+    return float(gate.min) > 0
+
+
+def _confidence_rule(place: str) -> Rule:
+    return Rule(
+        "confidence-in-range",
+        place,
+        "!has(self.confidence) || (double(self.confidence.replace('%', '')) >= 50.0"
+        " && double(self.confidence.replace('%', '')) < 100.0)",
+        _confidence,
+        "confidence must be at least 50% and below 100%; 95% is usual",
+        ".confidence",
+    )
+
+
+GATES = (
+    Rule(
+        "one-bound-of-metric-drop",
+        "spec.gates.metricDrop",
+        "has(self.maxPoints) != has(self.maxRelative)",
+        _one_bound,
+        "set exactly one of maxPoints and maxRelative",
+    ),
+    _confidence_rule("spec.gates.metricDrop"),
+    _confidence_rule("spec.gates.speedup"),
+    Rule(
+        "speedup-above-zero",
+        "spec.gates.speedup",
+        "double(self.min) > 0.0",
+        _some_speedup,
+        "min must be above zero; 1.0 means as fast as the baseline",
+        ".min",
+    ),
+    Rule(
+        "some-bound-of-latency",
+        "spec.gates.latency",
+        "has(self.p50MaxMicroseconds) || has(self.p99MaxMicroseconds)",
+        _some_latency,
+        "set p50MaxMicroseconds, p99MaxMicroseconds or both",
+    ),
+    Rule(
+        "median-below-p99",
+        "spec.gates.latency",
+        "!has(self.p50MaxMicroseconds) || !has(self.p99MaxMicroseconds)"
+        " || self.p50MaxMicroseconds <= self.p99MaxMicroseconds",
+        _p50_below_p99,
+        "p99MaxMicroseconds must not be smaller than p50MaxMicroseconds",
+        ".p99MaxMicroseconds",
+    ),
+    Rule(
+        "some-bound-of-fidelity",
+        "spec.gates.fidelity",
+        "has(self.cosineMin) || has(self.agreementMin) || has(self.sqnrMinDecibels)",
+        _some_fidelity,
+        "set at least one of cosineMin, agreementMin and sqnrMinDecibels",
+    ),
+    Rule(
+        "cosine-up-to-one",
+        "spec.gates.fidelity",
+        "!has(self.cosineMin) || double(self.cosineMin) <= 1.0",
+        _cosine,
+        "a cosine is at most 1",
+        ".cosineMin",
+    ),
+)
+
+HALVED = tuple(
+    runtime for runtime, pairs in QUANTIZATIONS.items() if Quantization(Precision.FP16, QuantizeMethod.CAST) in pairs
+)
+"""Runtimes that can be compared with their own FP16."""
+
+
+def _over_fp16(spec: ModelOptimizationSpec) -> bool:
+    speedup = spec.gates.speedup
+    if speedup is None or speedup.over is not SpeedupOver.FP16:
+        return True
+    return all(target.runtime in HALVED for target in spec.targets)
+
+
+def _enough_calls(spec: ModelOptimizationSpec) -> bool:
+    latency = spec.gates.latency
+    return latency is None or latency.p99_max_microseconds is None or spec.benchmark.calls >= 300
+
+
+def _something_to_realise(spec: ModelOptimizationSpec) -> bool:
+    return spec.gates.realised_precision is None or any(step.quantize is not None for step in spec.steps)
+
+
+TOGETHER = (
+    Rule(
+        "fp16-exists-on-the-runtime",
+        "spec",
+        "!has(self.gates) || !has(self.gates.speedup) || self.gates.speedup.over != 'FP16' || "
+        f"self.targets.all(t, t.runtime in {quoted(HALVED)})",
+        _over_fp16,
+        f"over FP16 needs a runtime that takes fp16: {words(HALVED)}; compare over Original or BestUnquantized",
+        ".gates.speedup.over",
+    ),
+    Rule(
+        "calls-for-p99",
+        "spec",
+        "!has(self.gates) || !has(self.gates.latency) || !has(self.gates.latency.p99MaxMicroseconds)"
+        " || self.benchmark.calls >= 300",
+        _enough_calls,
+        "a gate on p99 needs at least 300 calls",
+        ".benchmark.calls",
+    ),
+    Rule(
+        "precision-to-realise",
+        "spec",
+        "!has(self.gates) || !has(self.gates.realisedPrecision)"
+        " || (has(self.steps) && self.steps.exists(s, has(s.quantize)))",
+        _something_to_realise,
+        "realisedPrecision needs a Quantize step",
+        ".gates.realisedPrecision",
+    ),
+    Rule(
+        "output-is-a-folder",
+        "spec.output",
+        "!self.uri.startsWith('oci://')",
+        lambda output: not output.uri.startswith("oci://"),
+        "an output is a folder of an object store: name it by s3://",
+        ".uri",
+    ),
+)
+
+
+def _env(variable: EnvVar) -> bool:
+    return not variable.name.startswith("STROP_")
+
+
+def _toleration_value(toleration: Toleration) -> bool:
+    return toleration.operator != "Exists" or not toleration.value
+
+
+def _toleration_key(toleration: Toleration) -> bool:
+    return toleration.key is not None or toleration.operator == "Exists"
+
+
+def _toleration_seconds(toleration: Toleration) -> bool:
+    return toleration.toleration_seconds is None or toleration.effect == "NoExecute"
+
+
+def _keys(labels: dict[str, str]) -> bool:
+    return all(len(key) <= 316 and re.fullmatch(LABEL_KEY_PATTERN, key) for key in labels)
+
+
+def _label_keys(place: str) -> Rule:
+    return Rule(
+        "label-keys",
+        place,
+        f"self.all(key, key.size() <= 316 && key.matches('{LABEL_KEY_PATTERN}'))",
+        _keys,
+        "a key is a label's name, with or without a DNS prefix: example.org/team",
+    )
+
+
+WORKER = (
+    _label_keys("spec.worker.labels"),
+    _label_keys("spec.worker.nodeSelector"),
+    Rule(
+        "own-variables",
+        "spec.worker.env[]",
+        "!self.name.startsWith('STROP_')",
+        _env,
+        "names that begin with STROP_ are the worker's own: choose another",
+        ".name",
+    ),
+    Rule(
+        "own-labels",
+        "spec.worker.labels",
+        "self.all(key, !key.startsWith('strop.dev/'))",
+        lambda labels: not any(key.startswith("strop.dev/") for key in labels),
+        "labels below strop.dev/ are the operator's own: remove them",
+    ),
+    Rule(
+        "toleration-value",
+        "spec.worker.tolerations[]",
+        "self.operator != 'Exists' || !has(self.value) || self.value == ''",
+        _toleration_value,
+        "operator Exists takes no value",
+        ".value",
+    ),
+    Rule(
+        "toleration-key",
+        "spec.worker.tolerations[]",
+        "has(self.key) || self.operator == 'Exists'",
+        _toleration_key,
+        "a toleration without a key needs operator Exists",
+        ".operator",
+    ),
+    Rule(
+        "toleration-seconds",
+        "spec.worker.tolerations[]",
+        "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+        _toleration_seconds,
+        "tolerationSeconds needs effect NoExecute",
+        ".tolerationSeconds",
+    ),
+)

@@ -1,0 +1,367 @@
+"""Specs that are refused: the edits that spoil them, the field to blame, and words that lead to the mend."""
+
+from collections.abc import Sequence
+
+from tests.contract.cases import (
+    COMPACT,
+    DIGEST,
+    FP16,
+    GPU,
+    IMAGES,
+    INT8,
+    MERGE,
+    PARQUET,
+    PRUNE,
+    QAT,
+    TOKENIZER,
+    TORCH,
+    TUNE,
+    gate,
+    quantize,
+    steps,
+)
+from tests.contract.edits import Edit, drop, put, step
+
+REFUSED: dict[str, tuple[Sequence[Edit], str, str]] = {
+    "no model": ((drop("spec.model"),), "spec.model", "Required"),
+    "no targets": ((put("spec.targets", []),), "spec.targets", "at least 1"),
+    "nine targets": (
+        (put("spec.targets", [{"name": f"t{i}", "runtime": "OpenVINO"} for i in range(9)]),),
+        "spec.targets",
+        "at most 8",
+    ),
+    "an unknown format": ((put("spec.model.format", "Pickle"),), "spec.model.format", "Safetensors"),
+    "an unknown scheme": ((put("spec.model.uri", "http://x/y"),), "spec.model.uri", "s3|hf|pvc|oci|file"),
+    "a malformed digest": ((put("spec.model.digest", "sha256:zz"),), "spec.model.digest", "sha256"),
+    "a number for a string": ((put("spec.model.uri", 5),), "spec.model.uri", "string"),
+    "a string for a number": ((put("spec.retries", "3"),), "spec.retries", "integer"),
+    "too many retries": ((put("spec.retries", 21),), "spec.retries", "20"),
+    "a name in capitals": ((put("spec.steps[0].name", "INT8"),), "spec.steps[0].name", "[a-z0-9]"),
+    "two steps of one name": ((steps(INT8, {**FP16, "name": "int8"}),), "spec.steps[1]", "uplicate"),
+    "two targets of one name": (
+        (put("spec.targets[1]", {"name": "cpu", "runtime": "OpenVINO"}),),
+        "spec.targets[1]",
+        "uplicate",
+    ),
+    "two equal formats": ((put("spec.output.formats", ["Onnx", "Onnx"]),), "spec.output.formats[1]", "uplicate"),
+    "an undeclared dimension": ((put("spec.model.inputs[0].shape", ["n", 1]),), "spec.model.inputs", "not declared"),
+    "an unused dimension": (
+        (put("spec.model.dimensions[1]", {"name": "length", "min": 1, "opt": 1, "max": 1}),),
+        "spec.model.dimensions",
+        "not used",
+    ),
+    "opt below min": ((put("spec.model.dimensions[0].min", 9),), "spec.model.dimensions[0].opt", "smaller than min"),
+    "max below opt": ((put("spec.model.dimensions[0].max", 7),), "spec.model.dimensions[0].max", "smaller than opt"),
+    "a size of zero": ((put("spec.model.inputs[0].shape", ["batch", 0]),), "spec.model.inputs[0].shape[1]", "1"),
+    "safetensors without architecture": (
+        (put("spec.model.format", "Safetensors"),),
+        "spec.model.architecture",
+        "needs an architecture",
+    ),
+    "Onnx with an architecture": (
+        (put("spec.model.architecture", {"callable": "zoo.digits:cnn"}),),
+        "spec.model.architecture",
+        "bring their own",
+    ),
+    "TorchExport without a digest": ((put("spec.model.format", "TorchExport"),), "spec.model.digest", "pin it"),
+    "a metric of another task": ((put("spec.task.metric", "mse"),), "spec.task.metric", "Regression: mse, mae"),
+    "custom without a callable": (
+        (put("spec.task.metric", "custom"), put("spec.task.direction", "Minimize")),
+        "spec.task.callable",
+        "needs a callable",
+    ),
+    "custom without a direction": (
+        (put("spec.task.metric", "custom"), put("spec.task.callable", "zoo.m:f")),
+        "spec.task.direction",
+        "needs a direction",
+    ),
+    "a callable for accuracy": ((put("spec.task.callable", "zoo.m:f"),), "spec.task.callable", "no other metric"),
+    "a direction for accuracy": ((put("spec.task.direction", "Minimize"),), "spec.task.direction", "know theirs"),
+    "text without a tokenizer": (
+        (put("spec.data.calibration", {"uri": "s3://data/c.txt", "format": "Text"}),),
+        "spec.data.calibration.tokenizer",
+        "needs a tokenizer",
+    ),
+    "a tokenizer for arrays": (
+        (put("spec.data.evaluation.tokenizer", TOKENIZER),),
+        "spec.data.evaluation.tokenizer",
+        "Text and Parquet",
+    ),
+    "a tokenizer without a column": (
+        (put("spec.data.evaluation", {**PARQUET, "tokenizer": TOKENIZER}),),
+        "spec.data.evaluation.tokenizer.column",
+        "column",
+    ),
+    "judged by plain text": (
+        (put("spec.data.evaluation", {"uri": "s3://data/e.txt", "format": "Text", "tokenizer": TOKENIZER}),),
+        "spec.data.evaluation.format",
+        "no labels",
+    ),
+    "images without preprocessing": (
+        (put("spec.data.evaluation", {"uri": "s3://data/e", "format": "ImageFolder"}),),
+        "spec.data.evaluation.image",
+        "resize",
+    ),
+    "preprocessing of arrays": (
+        (put("spec.data.evaluation.image", {"resize": 8}),),
+        "spec.data.evaluation.image",
+        "do not take it",
+    ),
+    "a crop larger than the image": (
+        (put("spec.data.evaluation", {**IMAGES, "image": {"resize": 8, "crop": 9}}),),
+        "spec.data.evaluation.image.crop",
+        "larger than resize",
+    ),
+    "two means for three channels": (
+        (put("spec.data.evaluation", {**IMAGES, "image": {"resize": 8, "mean": ["0", "0"]}}),),
+        "spec.data.evaluation.image.mean",
+        "one for each",
+    ),
+    "a deviation of zero": (
+        (put("spec.data.evaluation", {**IMAGES, "image": {"resize": 8, "std": ["0"]}}),),
+        "spec.data.evaluation.image.std",
+        "above zero",
+    ),
+    "calibrated on the evaluation set": (
+        (put("spec.data.calibration.uri", "s3://data/evaluation.npz"),),
+        "spec.data.evaluation.uri",
+        "disjoint",
+    ),
+    "trained on the calibration set": (
+        (put("spec.data.training", {"uri": "s3://data/calibration.npz", "format": "Npz"}),),
+        "spec.data.training.uri",
+        "disjoint",
+    ),
+    "validated on the training set": (
+        (*TORCH, put("spec.data.validation.uri", "s3://data/training.npz")),
+        "spec.data.validation.uri",
+        "disjoint",
+    ),
+    "a local file": ((put("spec.model.uri", "file:///m.onnx"),), "spec.model.uri", "command line only"),
+    "a local output": ((put("spec.output.uri", "file:///out"),), "spec.output.uri", "command line only"),
+    "a climbing address": ((put("spec.model.uri", "s3://models/../m.onnx"),), "spec.model.uri", "write the address"),
+    "a type without its member": (
+        (steps({"name": "q", "type": "Quantize"}),),
+        "spec.steps[0].quantize",
+        "exactly when type is Quantize",
+    ),
+    "a member without its type": (
+        (put("spec.steps[0].compact", {}),),
+        "spec.steps[0].compact",
+        "exactly when type is Compact",
+    ),
+    **{
+        f"{kind} without its member": (
+            (*TORCH, steps({"name": "x", "type": kind})),
+            f"spec.steps[0].{kind[0].lower()}{kind[1:]}",
+            f"exactly when type is {kind}",
+        )
+        for kind in ("Merge", "Prune", "FineTune", "Distil")
+    },
+    "nothing to prune": (
+        (*TORCH, steps({**PRUNE, "prune": {"method": "Structured", "amount": "0%"}})),
+        "spec.steps[0].prune.amount",
+        "between 0% and 100%",
+    ),
+    "two of four, but more": (
+        (*TORCH, steps(step("p", "Prune", method="TwoFour", amount="60%"))),
+        "spec.steps[0].prune.amount",
+        "always 50%",
+    ),
+    "rounds without a schedule": (
+        (*TORCH, steps(step("p", "Prune", method="Structured", rounds=3))),
+        "spec.steps[0].prune.rounds",
+        "OneShot exactly 1",
+    ),
+    "a digest of no teacher": (
+        (*TORCH, steps(step("d", "Distil", teacherDigest=DIGEST))),
+        "spec.steps[0].distil.teacherDigest",
+        "name it in teacher",
+    ),
+    "a cast to int8": ((quantize(precision="int8", method="Cast"),), "spec.steps[0].quantize.method", "fp16 Cast"),
+    "a calibrator for Dynamic": (
+        (quantize(precision="int8", method="Dynamic", calibrator="Entropy"),),
+        "spec.steps[0].quantize.calibrator",
+        "remove calibrator",
+    ),
+    "a percentile for MinMax": (
+        (quantize(precision="int8", method="Static", percentile="99.9"),),
+        "spec.steps[0].quantize.percentile",
+        "needs calibrator Percentile",
+    ),
+    "a percentile of ten": (
+        (quantize(precision="int8", method="Static", calibrator="Percentile", percentile="10"),),
+        "spec.steps[0].quantize.percentile",
+        "between 50 and 100",
+    ),
+    "SmoothQuant without calibration": (
+        (quantize(precision="int8", method="Dynamic", smoothQuant="0.5"),),
+        "spec.steps[0].quantize.smoothQuant",
+        "needs method Static",
+    ),
+    "groups of activations": (
+        (quantize(precision="int8", method="Static", groupSize=64),),
+        "spec.steps[0].quantize.groupSize",
+        "WeightOnly",
+    ),
+    "training for Static": (
+        (quantize(precision="int8", method="Static", training={}),),
+        "spec.steps[0].quantize.training",
+        "needs method QAT",
+    ),
+    "a budget for Static": (
+        (quantize(precision="int8", method="Static", budgetSeconds=5),),
+        "spec.steps[0].quantize.budgetSeconds",
+        "needs method Auto",
+    ),
+    "keepHigh for Static": (
+        (quantize(precision="int8", method="Static", keepHigh="1"),),
+        "spec.steps[0].quantize.keepHigh",
+        "needs method Auto",
+    ),
+    "merging what is pruned": ((*TORCH, steps(PRUNE, MERGE)), "spec.steps", "Merge must come before"),
+    "compacting what is not pruned": ((*TORCH, steps(COMPACT, PRUNE)), "spec.steps", "put a Prune step before"),
+    "training what is quantized": ((*TORCH, steps(INT8, TUNE)), "spec.steps", "Quantize steps come last"),
+    "quantizing twice": ((steps(INT8, {**INT8, "name": "again"}),), "spec.steps", "quantized once"),
+    "casting first": ((steps(FP16, INT8),), "spec.steps", "Cast comes after"),
+    "static without calibration data": ((drop("spec.data.calibration"),), "spec.data.calibration", "method Dynamic"),
+    "training without data": ((*TORCH, drop("spec.data.training"), steps(TUNE)), "spec.data.training", "learns from"),
+    "QAT without data": ((*TORCH, drop("spec.data.training"), steps(QAT)), "spec.data.training", "learns from"),
+    "stopping early by nothing": (
+        (*TORCH, drop("spec.data.validation"), steps(step("t", "FineTune", earlyStoppingEpochs=2))),
+        "spec.data.validation",
+        "early stopping",
+    ),
+    "a search that chooses by nothing": (
+        (quantize(precision="int8", method="Auto"),),
+        "spec.data.validation",
+        "choose by data",
+    ),
+    "pruning an ONNX file": ((steps(PRUNE),), "spec.model.format", "Safetensors or TorchExport"),
+    "TensorRT on a CPU": ((put("spec.targets[0].runtime", "TensorRT"),), "spec.targets[0].accelerator", "needs an"),
+    "two devices": (
+        (put("spec.targets[0].accelerator", {}), put("spec.targets[0].cpu", {})),
+        "spec.targets[0].cpu",
+        "not both",
+    ),
+    "another runtime's options": (
+        (put("spec.targets[0].runtime", "OpenVINO"), put("spec.targets[0].onnxRuntime", {})),
+        "spec.targets[0].onnxRuntime",
+        "needs runtime ONNXRuntime",
+    ),
+    "a capability for TensorRT": (
+        (*GPU, put("spec.targets[0].accelerator.computeCapability", "8.9")),
+        "spec.targets[0].accelerator.computeCapability",
+        "remove it",
+    ),
+    "Dynamic on TensorRT": (
+        (*GPU, quantize(precision="int8", method="Dynamic")),
+        "spec.steps",
+        "TensorRT takes int8 (Static",
+    ),
+    "bf16 on ONNX Runtime": ((quantize(precision="bf16", method="Cast"),), "spec.steps", "ONNXRuntime takes"),
+    "fp8 on OpenVINO": (
+        (put("spec.targets[0].runtime", "OpenVINO"), quantize(precision="fp8", method="Static")),
+        "spec.steps",
+        "OpenVINO takes",
+    ),
+    "Triton for RTX": (
+        (*GPU, put("spec.targets[0].runtime", "TensorRTRTX"), put("spec.output.formats", ["Triton"])),
+        "spec.output.formats",
+        "TensorRTRTX is published as",
+    ),
+    "Triton for Inductor": (
+        (
+            *TORCH,
+            drop("spec.steps"),
+            put("spec.targets[0].runtime", "Inductor"),
+            put("spec.output.formats", ["Triton"]),
+        ),
+        "spec.output.formats",
+        "Inductor is published as",
+    ),
+    "int4 for RTX": (
+        (*GPU, put("spec.targets[0].runtime", "TensorRTRTX"), quantize(precision="int4", method="WeightOnly")),
+        "spec.steps",
+        "TensorRTRTX takes",
+    ),
+    "fp16 for Inductor": (
+        (*TORCH, put("spec.targets[0].runtime", "Inductor"), quantize(precision="fp16", method="Cast")),
+        "spec.steps",
+        "Inductor takes",
+    ),
+    "seconds without an effect": (
+        (put("spec.worker.tolerations", [{"key": "gpu", "tolerationSeconds": 5}]),),
+        "spec.worker.tolerations[0].tolerationSeconds",
+        "NoExecute",
+    ),
+    "an ONNX file for Inductor": (
+        (put("spec.targets[0].runtime", "Inductor"),),
+        "spec.model.format",
+        "Inductor takes a model as",
+    ),
+    "no bound of the drop": ((gate("metricDrop"),), "spec.gates.metricDrop", "exactly one"),
+    "two bounds of the drop": (
+        (gate("metricDrop", maxPoints="1", maxRelative="1%"),),
+        "spec.gates.metricDrop",
+        "exactly one",
+    ),
+    "a ratio for a percentage": (
+        (gate("metricDrop", maxPoints="1", confidence="0.95"),),
+        "spec.gates.metricDrop.confidence",
+        "%",
+    ),
+    "certainty": (
+        (gate("metricDrop", maxPoints="1", confidence="100%"),),
+        "spec.gates.metricDrop.confidence",
+        "below 100%",
+    ),
+    "a speed-up of nothing": ((gate("speedup", min="0"),), "spec.gates.speedup.min", "above zero"),
+    "a float speed-up": ((gate("speedup", min=1.5),), "spec.gates.speedup.min", "string"),
+    "over an FP16 that is not": (
+        (*TORCH, drop("spec.steps"), put("spec.targets[0].runtime", "Inductor"), gate("speedup", min="1", over="FP16")),
+        "spec.gates.speedup.over",
+        "over FP16 needs",
+    ),
+    "a latency gate without a bound": ((gate("latency"),), "spec.gates.latency", "or both"),
+    "a median above the p99": (
+        (gate("latency", p50MaxMicroseconds=9, p99MaxMicroseconds=8),),
+        "spec.gates.latency.p99MaxMicroseconds",
+        "smaller than p50",
+    ),
+    "a p99 of few calls": (
+        (gate("latency", p99MaxMicroseconds=8), put("spec.benchmark.calls", 100)),
+        "spec.benchmark.calls",
+        "at least 300",
+    ),
+    "a fidelity gate without a bound": ((gate("fidelity"),), "spec.gates.fidelity", "at least one"),
+    "a cosine of two": ((gate("fidelity", cosineMin="2"),), "spec.gates.fidelity.cosineMin", "at most 1"),
+    "precision of nothing": (
+        (drop("spec.steps"), gate("realisedPrecision", min="80%")),
+        "spec.gates.realisedPrecision",
+        "needs a Quantize step",
+    ),
+    "the worker's own variable": (
+        (put("spec.worker.env", [{"name": "STROP_X"}]),),
+        "spec.worker.env[0].name",
+        "worker's own",
+    ),
+    "the operator's own label": (
+        (put("spec.worker.labels", {"strop.dev/run": "x"}),),
+        "spec.worker.labels",
+        "operator's own",
+    ),
+    "a label that is none": ((put("spec.worker.labels", {"a b": "x"}),), "spec.worker.labels", ""),
+    "a toleration with too much": (
+        (put("spec.worker.tolerations", [{"operator": "Exists", "value": "x"}]),),
+        "spec.worker.tolerations[0].value",
+        "takes no value",
+    ),
+    "a toleration of nothing": (
+        (put("spec.worker.tolerations", [{"value": "x"}]),),
+        "spec.worker.tolerations[0].operator",
+        "needs operator Exists",
+    ),
+    "an output in a registry": ((put("spec.output.uri", "oci://r/x"),), "spec.output.uri", "name it by s3"),
+    "an output in a hub": ((put("spec.output.uri", "hf://a/b"),), "spec.output.uri", "s3"),
+}
