@@ -1,0 +1,199 @@
+"""Publishing: an immutable folder for the run, then one pointer moved with If-Match. Only after every gate passed.
+
+`<output>/<run id>/` holds the files, `provenance.json` and `manifest.json`; `<output>/current.json` points to it. The
+manifest is written after the files, the pointer after the manifest: whoever follows the pointer finds all of it.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field, JsonValue, ValidationError
+
+from strop_api.base import ApiModel, Digest
+from strop_api.status import ArtifactRef
+from strop_job.errors import InvalidInput, StoreFailed, Unsupported
+from strop_job.store.digests import bytes_digest, file_digest
+from strop_job.store.objects import ObjectInfo, ObjectMissing, ObjectStore, is_safe_name, join
+
+OUTPUT_FIELD = "spec.output.uri"
+MANIFEST, PROVENANCE, POINTER = "manifest.json", "provenance.json", "current.json"
+POINTER_LIMIT_BYTES = 64 << 10
+ATTEMPTS = 5
+
+
+class Role(StrEnum):
+    """What was promised of a file."""
+
+    MEASURED = "measured"
+    """These very bytes passed the gates."""
+    COMPANION = "companion"
+    """Useful beside it; nothing was measured of it."""
+
+
+class PublishedFile(ApiModel):
+    """One file of a published folder."""
+
+    name: str
+    """Relative POSIX path."""
+    digest: Digest
+    """Of its content."""
+    size_bytes: Annotated[int, Field(ge=0)]
+    """Size of its content."""
+    role: Role
+    """Measured or companion."""
+
+
+class Manifest(ApiModel):
+    """`manifest.json`: what a published folder holds. The same run writes the same manifest."""
+
+    format: Literal[1] = 1
+    """Version of this layout."""
+    run_id: str
+    """The run that made it."""
+    owner_uid: str
+    """UID of the resource it was made for."""
+    files: list[PublishedFile]
+    """Sorted by name."""
+
+
+class Pointer(ApiModel):
+    """`current.json`: the newest published run of one owner."""
+
+    format: Literal[1] = 1
+    """Version of this layout."""
+    owner_uid: str
+    """UID of the resource that may move it."""
+    run_id: str
+    """The run it points to."""
+    uri: str
+    """The run's folder."""
+    manifest_digest: Digest
+    """SHA-256 of the folder's `manifest.json`."""
+    artifact: ArtifactRef
+    """The measured artifact."""
+    published_at: AwareDatetime
+    """When it was moved here."""
+
+
+def publish(
+    store: ObjectStore,
+    output_uri: str,
+    run_id: str,
+    owner_uid: str,
+    files: Mapping[str, Path],
+    provenance: Mapping[str, JsonValue],
+    *,
+    measured: Collection[str] | None = None,
+) -> ArtifactRef:
+    """Publish `files` (by relative name; the first is the engine) and move the pointer.
+
+    `measured` names the files that passed the gates, by default the first alone; the others are companions. After a
+    crash the same call finishes the work. Raises InvalidInput when the pointer is another owner's or the run's folder
+    holds other bytes, StoreFailed when the store fails; in both cases the pointer has not moved.
+    """
+    engine = next(iter(files))
+    measured = {engine, *(measured or ())}
+    _check_names(output_uri, run_id, files)
+    _owned_pointer(store, output_uri, owner_uid)
+    folder = join(output_uri, run_id)
+    found = [_put(store, folder, name, path, Role.MEASURED if name in measured else Role.COMPANION)
+             for name, path in files.items()]  # fmt: skip
+    found.append(_put_provenance(store, folder, provenance))
+    manifest = Manifest(run_id=run_id, owner_uid=owner_uid, files=sorted(found, key=lambda f: f.name))
+    manifest_digest = _put_manifest(store, folder, manifest)
+    size = sum(f.size_bytes for f in found if f.role is Role.MEASURED)
+    artifact = ArtifactRef(uri=join(folder, engine), digest=found[0].digest, size_bytes=size)
+    pointer = Pointer(owner_uid=owner_uid, run_id=run_id, uri=folder, manifest_digest=manifest_digest,
+                      artifact=artifact, published_at=datetime.now(UTC))  # fmt: skip
+    _move(store, output_uri, pointer)
+    return artifact
+
+
+def current(store: ObjectStore, output_uri: str) -> Pointer | None:
+    """What `<output>/current.json` points to; None if nothing was published. Raises InvalidInput if it is not ours."""
+    return _read_pointer(store, join(output_uri, POINTER))
+
+
+def _check_names(output_uri: str, run_id: str, files: Mapping[str, Path]) -> None:
+    if not output_uri.startswith("s3://"):
+        raise Unsupported(f"this release does not publish to {output_uri}", field=OUTPUT_FIELD, mend="use s3://")
+    for name in (run_id, *files):
+        if not is_safe_name(name) or name in (MANIFEST, PROVENANCE):
+            raise InvalidInput(f"{name!r} cannot be the name of a published file")
+
+
+def _put(store: ObjectStore, folder: str, name: str, path: Path, role: Role) -> PublishedFile:
+    """Create the file, or see that it is there already, byte for byte."""
+    uri, digest = join(folder, name), file_digest(path)
+    if not store.create(uri, path, field=OUTPUT_FIELD) and store.digest(uri, field=OUTPUT_FIELD) != digest:
+        raise _other_bytes(uri)
+    return PublishedFile(name=name, digest=digest, size_bytes=path.stat().st_size, role=role)
+
+
+def _put_provenance(store: ObjectStore, folder: str, provenance: Mapping[str, JsonValue]) -> PublishedFile:
+    """Create provenance.json; one from before a crash stays, as it tells of the same bytes at their first making."""
+    uri = join(folder, PROVENANCE)
+    data = json.dumps(provenance, indent=2, sort_keys=True).encode()
+    if store.create(uri, data, field=OUTPUT_FIELD):
+        digest, size = bytes_digest(data), len(data)
+    else:
+        digest, size = store.digest(uri, field=OUTPUT_FIELD), _size(store, uri)
+    return PublishedFile(name=PROVENANCE, digest=digest, size_bytes=size, role=Role.COMPANION)
+
+
+def _size(store: ObjectStore, uri: str) -> int:
+    found = store.stat(uri, field=OUTPUT_FIELD)
+    if found is None:
+        raise StoreFailed(f"{uri} was removed while it was published", field=OUTPUT_FIELD)
+    return found.size_bytes
+
+
+def _put_manifest(store: ObjectStore, folder: str, manifest: Manifest) -> str:
+    uri, data = join(folder, MANIFEST), manifest.model_dump_json(by_alias=True, indent=2).encode()
+    digest = bytes_digest(data)
+    if not store.create(uri, data, field=OUTPUT_FIELD) and store.digest(uri, field=OUTPUT_FIELD) != digest:
+        raise _other_bytes(uri)
+    return digest
+
+
+def _other_bytes(uri: str) -> InvalidInput:
+    message = f"{uri} is published already, with other content; published folders never change"
+    return InvalidInput(message, field=OUTPUT_FIELD, mend="ask for a new run, or publish elsewhere")
+
+
+def _owned_pointer(store: ObjectStore, output_uri: str, owner_uid: str) -> tuple[Pointer | None, ObjectInfo | None]:
+    """The pointer as it is, and its state; raises InvalidInput if it is another owner's."""
+    uri = join(output_uri, POINTER)
+    seen = store.stat(uri, field=OUTPUT_FIELD)  # before reading: what is read is then at least as new
+    pointer = _read_pointer(store, uri) if seen else None
+    if pointer is not None and pointer.owner_uid != owner_uid:
+        message = f"{uri} belongs to another resource (UID {pointer.owner_uid})"
+        raise InvalidInput(message, field=OUTPUT_FIELD, mend="choose another folder")
+    return pointer, seen
+
+
+def _read_pointer(store: ObjectStore, uri: str) -> Pointer | None:
+    try:
+        data = store.read(uri, POINTER_LIMIT_BYTES, field=OUTPUT_FIELD)
+    except ObjectMissing:
+        return None
+    try:
+        return Pointer.model_validate_json(data)
+    except ValidationError:
+        message = f"{uri} is not a pointer of Strop"
+        raise InvalidInput(message, field=OUTPUT_FIELD, mend="choose another folder") from None
+
+
+def _move(store: ObjectStore, output_uri: str, wanted: Pointer) -> None:
+    data = wanted.model_dump_json(by_alias=True, indent=2).encode()
+    for _ in range(ATTEMPTS):
+        found, seen = _owned_pointer(store, output_uri, wanted.owner_uid)
+        if found and (found.run_id, found.manifest_digest) == (wanted.run_id, wanted.manifest_digest):
+            return
+        if store.replace(join(output_uri, POINTER), data, seen.etag if seen else None, field=OUTPUT_FIELD):
+            return
+    raise StoreFailed(f"{join(output_uri, POINTER)} is moved by others again and again", field=OUTPUT_FIELD)

@@ -1,0 +1,123 @@
+"""Peak memory and time of calibration, ours and ONNX Runtime's, each variant in a process of its own; JSON lines.
+
+    python tests/bench/calibration.py                  # both at 64 samples, ours also at 2,048
+    python tests/bench/calibration.py --samples 64 256 # both at each (the runtime's histograms hold every activation)
+
+`peakMebibytes` is the process's largest resident set, `aboveIdleMebibytes` what calibration added to it.
+"""
+
+import argparse
+import contextlib
+import importlib.util
+import io
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+CALIBRATORS = ("MinMax", "Percentile", "Entropy")
+OPERATORS = ["Conv", "MatMul"]
+BATCH = 8
+THREADS = 2
+
+
+def model() -> Path:
+    """The magika model that is installed with its package."""
+    spec = importlib.util.find_spec("magika")
+    if spec is None or spec.origin is None:
+        raise SystemExit("magika is not installed")
+    return Path(spec.origin).parent / "models" / "standard_v3_3" / "model.onnx"
+
+
+def batches(samples: int) -> Iterator[dict[str, np.ndarray]]:
+    """Seeded text-like bytes, made batch by batch: nothing but the calibrator grows with their number."""
+    random = np.random.default_rng(0)
+    for start in range(0, samples, BATCH):
+        size = min(BATCH, samples - start)
+        yield {"bytes": random.integers(32, 123, (size, 2048), dtype=np.int32)}
+
+
+def ours(calibrator: str, samples: int, scratch: Path) -> None:
+    """This project's calibration."""
+    from strop_api.steps import QuantizeStep
+    from strop_job.calibration import calibrate, float_tensors
+    from strop_job.stages import Artifact, ArtifactKind
+    from strop_job.steps.quantize.prepare import prepare
+
+    prepared = prepare(Artifact(ArtifactKind.ONNX_GRAPH, model().parent, (model().name,)), scratch)
+    nodes = [n for n in prepared.model.graph.node if n.op_type in OPERATORS]
+    step = QuantizeStep(precision="int8", method="Static", calibrator=calibrator, op_types=OPERATORS)
+    calibrate(prepared.model, float_tensors(prepared.model, nodes), batches(samples), step, threads=THREADS)
+
+
+def theirs(calibrator: str, samples: int, scratch: Path) -> None:
+    """ONNX Runtime's plain quantize_static."""
+    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, quantize_static
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self._batches = batches(samples)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(self._batches, None)
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        quantize_static(
+            model(),
+            scratch / "quantized.onnx",
+            Reader(),
+            op_types_to_quantize=OPERATORS,
+            calibrate_method=CalibrationMethod[calibrator],
+        )
+
+
+def measure(who: str, calibrator: str, samples: int) -> dict[str, object]:
+    """One variant, in this process."""
+    import onnx  # noqa: F401 - imported before the clock starts
+    import onnxruntime.quantization  # noqa: F401
+
+    idle = peak_mebibytes()
+    with TemporaryDirectory() as scratch:
+        start = time.perf_counter()
+        {"ours": ours, "onnxruntime": theirs}[who](calibrator, samples, Path(scratch))
+        seconds = time.perf_counter() - start
+    return {
+        "who": who,
+        "calibrator": calibrator,
+        "samples": samples,
+        "seconds": round(seconds, 2),
+        "peakMebibytes": round(peak_mebibytes()),
+        "aboveIdleMebibytes": round(peak_mebibytes() - idle),
+    }
+
+
+def peak_mebibytes() -> float:
+    """Largest resident set of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main(arguments: list[str]) -> None:
+    """Runs every variant in a child, one at a time."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, nargs="+")
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    asked = parser.parse_args(arguments)
+    if asked.one:
+        who, calibrator, samples = asked.one
+        print(json.dumps(measure(who, calibrator, int(samples))), flush=True)
+        return
+    counts = {"ours": asked.samples or [64, 2048], "onnxruntime": asked.samples or [64]}
+    for calibrator in CALIBRATORS:
+        for who, sizes in counts.items():
+            for samples in sizes:
+                subprocess.run([sys.executable, __file__, "--one", who, calibrator, str(samples)], check=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
