@@ -1,0 +1,101 @@
+"""Each extra, installed from the wheel into an environment of its own, holds all that its part needs and no more."""
+
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.timeout(600)
+
+
+def run(*words: object) -> str:
+    """What a command prints; its last words when it fails."""
+    done = subprocess.run([str(w) for w in words], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, f"{words}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture
+def environment(wheel: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Makes an environment with some extras, at the locked versions; its interpreter."""
+
+    def make(extras: str, lock: str) -> Path:
+        python = tmp_path / "venv" / "bin" / "python"
+        run(sys.executable, "-m", "uv", "venv", "--quiet", tmp_path / "venv", "--python", sys.executable)
+        install = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", python)
+        run(*install, f"strop[{extras}] @ {wheel.as_uri()}", "--constraint", f"requirements/{lock}.lock")
+        return python
+
+    return make
+
+
+def imports(python: Path, *names: str) -> dict[str, bool]:
+    """Which of these modules the environment has."""
+    code = f"import importlib.util as u; print([bool(u.find_spec(n)) for n in {names!r}])"
+    return dict(zip(names, (word == "True" for word in run(python, "-c", code).strip("[]\n").split(", ")), strict=True))
+
+
+def test_the_wheel_holds_the_three_packages_and_nothing_else(wheel: Path) -> None:
+    """Broken, the build would skip an absent root in silence, or ship the tests."""
+    with zipfile.ZipFile(wheel) as archive:
+        tops = {name.split("/")[0] for name in archive.namelist()}
+    assert tops == {"strop_api", "strop_operator", "strop_job", f"{'-'.join(wheel.name.split('-')[:2])}.dist-info"}
+
+
+def test_the_operator_runs_without_any_numeric_library(environment: Callable[..., Path]) -> None:
+    """Broken, its image would need what only a worker has, or kopf would load the whole Kubernetes client."""
+    python = environment("operator", "operator")
+    assert "--namespaces" in run(python, "-m", "strop_operator", "--help")
+    have = imports(python, "kopf", "prometheus_client", "kubernetes", "torch", "onnx", "numpy", "minio")
+    assert [name for name, there in have.items() if there] == ["kopf", "prometheus_client"]
+
+
+def test_the_worker_plans_a_run_without_torch_and_without_the_operator(environment: Callable[..., Path]) -> None:
+    """Broken, quantizing an ONNX model would need five gigabytes of torch."""
+    python = environment("job,cpu", "worker-cpu")
+    assert "run" in run(python, "-m", "strop_job.cli", "--help")
+    run(python, "-c", "import strop_job.plan, strop_job.pipeline, strop_job.supervisor, strop_job.steps.quantize")
+    have = imports(python, "onnxruntime", "onnx", "minio", "torch", "kopf", "kubernetes")
+    assert [name for name, there in have.items() if there] == ["onnxruntime", "onnx", "minio"]
+
+
+def test_onnxruntime_gpu_without_a_gpu_is_an_error_and_no_silent_fallback(environment: Callable[..., Path]) -> None:
+    """Broken, a CUDA target would be measured on the CPU and published as fast."""
+    python = environment("job,cuda", "worker-cuda")
+    code = """
+import tempfile
+from pathlib import Path
+import onnx, onnxruntime
+from onnx import TensorProto, helper
+from strop_api.targets import Accelerator, Runtime, Target
+from strop_job.backends import backend_for
+from strop_job.errors import StropError
+from strop_job.stages import Artifact, ArtifactKind
+
+assert "CUDAExecutionProvider" in onnxruntime.get_available_providers(), onnxruntime.get_available_providers()
+x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", 4]) for n in "xy")
+graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y])
+folder = Path(tempfile.mkdtemp())
+onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), folder / "model.onnx")
+target = Target(name="gpu", runtime=Runtime.ONNX_RUNTIME, accelerator=Accelerator())
+try:
+    graph = Artifact(ArtifactKind.ONNX_GRAPH, folder, ("model.onnx",))
+    engine = backend_for(target.runtime).compile(graph, target, Path(tempfile.mkdtemp()), lambda share, text: None)
+    backend_for(target.runtime).open(engine, target, threads=1)
+except StropError as error:
+    print("refused:", error)
+else:
+    raise SystemExit("the CUDA provider was replaced by another in silence")
+"""
+    assert "CUDAExecutionProvider" in run(python, "-c", code)

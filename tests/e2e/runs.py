@@ -1,0 +1,125 @@
+"""ModelOptimizations under test: apply a sample, watch what its status says, wait for its end."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from e2e.shell import ROOT, Json, Kubectl, StackError, wait_until
+from e2e.stack import TEAM
+
+
+class Run:
+    """One ModelOptimization in the team's namespace."""
+
+    def __init__(self, kubectl: Kubectl, name: str) -> None:
+        self.kubectl, self.name = kubectl, name
+
+    def get(self) -> Json:
+        """The resource."""
+        return self.kubectl.get("-n", TEAM, "modeloptimization", self.name)
+
+    @property
+    def status(self) -> Json:
+        """Its status."""
+        return dict(self.get().get("status", {}))
+
+    def condition(self, kind: str) -> Json:
+        """One condition; {} when it is not there."""
+        return next((c for c in self.status.get("conditions", []) if c["type"] == kind), {})
+
+    def wait(self, condition: str, seconds: int = 600) -> None:
+        """As a user waits, with kubectl; tells what the status says when that is in vain."""
+        try:
+            words = ("wait", f"--for=condition={condition}", f"--timeout={seconds}s")
+            self.kubectl("-n", TEAM, *words, f"modeloptimization/{self.name}")
+        except StackError as late:
+            logs = self.kubectl(
+                "-n", TEAM, "logs", "-l", f"strop.dev/optimization={self.name}", "--tail=40", check=False
+            )
+            raise StackError(f"{late}\nstatus: {json.dumps(self.status, indent=1)}\nlogs: {logs}") from None
+
+    def wait_for_stage(self, *stages: str, seconds: float = 300) -> str:
+        """Until the status tells that one of these stages runs; which one."""
+
+        def look() -> str:
+            stage = str(self.status.get("progress", {}).get("stage", ""))
+            return stage if stage in stages else ""
+
+        return wait_until(f"stage {' or '.join(stages)} of {self.name}", look, seconds)
+
+    def jobs(self) -> list[Json]:
+        """Its Jobs."""
+        owned = self.kubectl.get("-n", TEAM, "jobs").get("items", [])
+        return [job for job in owned if any(o["uid"] == self.get()["metadata"]["uid"] for o in _owners(job))]
+
+    def pods(self) -> list[Json]:
+        """The pods of its Jobs, oldest first."""
+        jobs = {job["metadata"]["uid"] for job in self.jobs()}
+        pods = self.kubectl.get("-n", TEAM, "pods").get("items", [])
+        own = [pod for pod in pods if any(o["uid"] in jobs for o in _owners(pod))]
+        return sorted(own, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+
+    def events(self) -> list[str]:
+        """Reasons of its Events, oldest first."""
+        items = self.kubectl.get("-n", TEAM, "events", f"--field-selector=involvedObject.name={self.name}").get(
+            "items", []
+        )
+        return [str(event["reason"]) for event in sorted(items, key=lambda e: str(e["metadata"]["creationTimestamp"]))]
+
+    def delete(self) -> None:
+        """Delete it and wait until its Jobs and pods are gone."""
+        self.kubectl("-n", TEAM, "delete", "modeloptimization", self.name, "--wait=true", "--ignore-not-found")
+
+
+def sample(name: str, **changes: object) -> Json:
+    """A sample's document; `changes` replace members of its spec."""
+    documents = yaml.safe_load_all((ROOT / "crds/samples" / f"{name}.yaml").read_text())
+    document: Json = next(d for d in documents if d["kind"] == "ModelOptimization")
+    document["spec"].update(changes)
+    return document
+
+
+@contextmanager
+def applied(kubectl: Kubectl, document: Json, name: str) -> Iterator[Run]:
+    """Apply it under a name, and delete it in the end."""
+    document["metadata"]["name"] = name
+    kubectl("-n", TEAM, "apply", "-f", "-", stdin=json.dumps(document))
+    run = Run(kubectl, name)
+    try:
+        yield run
+    finally:
+        run.delete()
+
+
+class Watch:
+    """Every state of one resource, as `kubectl get --watch` sees it."""
+
+    def __init__(self, kubectl: Kubectl, name: str, log: Path) -> None:
+        self._log = log
+        words = [str(kubectl.binary), "--kubeconfig", str(kubectl.kubeconfig), "-n", TEAM]
+        words += ["get", "modeloptimization", name, "--watch", "-o", "json"]
+        with log.open("w") as out:
+            self._process = subprocess.Popen(words, stdout=out, stderr=subprocess.DEVNULL)
+
+    def stop(self) -> list[Json]:
+        """End the watch; the states, oldest first."""
+        self._process.terminate()
+        self._process.wait(10)
+        text, decoder, states = self._log.read_text(), json.JSONDecoder(), []
+        at = 0
+        while at < len(text.rstrip()):
+            try:
+                state, end = decoder.raw_decode(text, at)
+            except json.JSONDecodeError:
+                break  # the last one was cut off
+            states.append(state)
+            at = end + len(text[end:]) - len(text[end:].lstrip())
+        return states
+
+
+def _owners(item: Json) -> list[Json]:
+    return list(item["metadata"].get("ownerReferences", []))
