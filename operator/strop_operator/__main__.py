@@ -1,0 +1,116 @@
+"""`python -m strop_operator`: starts everything in order, and ends it in the reverse."""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
+
+import aiohttp
+import kopf
+import uvloop
+
+from strop_operator import handlers, health
+from strop_operator.cache import Cache
+from strop_operator.client import Access, Client, from_kubeconfig, in_cluster
+from strop_operator.leader import Leader
+from strop_operator.metrics import Metrics, State
+from strop_operator.observe import status_of
+from strop_operator.progress import Poller
+from strop_operator.queue import DueQueue
+from strop_operator.reconcile import Reconciler
+from strop_operator.settings import Settings, parse
+from strop_operator.watches import Watches
+
+log = logging.getLogger("strop_operator")
+
+TLS_SECONDS = 0.25
+"""What TLS connections need to say goodbye; aiohttp does not wait for it."""
+
+
+async def operate(settings: Settings) -> None:
+    """Serve until SIGTERM. Nothing is watched or written before the Lease is held."""
+    access = from_kubeconfig(settings.kubeconfig) if settings.kubeconfig is not None else in_cluster()
+    client, metrics, queue, cache = Client(access, settings.workers), Metrics(), DueQueue(), Cache()
+    leading_client = Client(access, 2)
+    leading: list[Watches] = []
+    server = await health.serve(settings.metrics_port, metrics, lambda: [s for w in leading for s in w.stuck])
+    leader = Leader(leading_client, settings.operator_namespace, settings.identity) if settings.lease else None
+    try:
+        if leader is not None and not await _interruptible(leader.acquire):
+            return
+        watches = Watches(handlers.all_paths(settings.namespaces), lambda: _doubt(cache, queue))
+        leading.append(watches)
+        metrics.leading()
+        metrics.watch(lambda: _states(cache), watches.ages, lambda: len(queue))
+        await _serve(settings, access, Reconciler(settings, client, cache, queue, watches, metrics), leader)
+    finally:
+        await server.cleanup()
+        await client.close()
+        await leading_client.close()
+        await asyncio.sleep(TLS_SECONDS)
+
+
+async def _serve(settings: Settings, access: Access, reconciler: Reconciler, leader: Leader | None) -> None:
+    """Run kopf, the workers and the poller; when kopf ends, everything does."""
+    poller = Poller(reconciler.cache, reconciler.queue, settings.progress_poll)
+    tasks = [asyncio.create_task(reconciler.work()) for _ in range(settings.workers)]
+    tasks.append(asyncio.create_task(poller.run()))
+    tasks.append(asyncio.create_task(reconciler.watch_fallback_policy()))
+    opened: list[aiohttp.ClientSession] = []
+    keeping = asyncio.create_task(leader.keep()) if leader is not None else None
+    try:
+        await kopf.operator(
+            registry=handlers.registry(access, reconciler, opened),
+            clusterwide=not settings.namespaces,
+            namespaces=settings.namespaces,
+            standalone=True,
+        )
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if leader is not None and keeping is not None:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+            await leader.release()
+        for session in opened:
+            await session.close()
+
+
+async def _interruptible(wait: Callable[[], Coroutine[None, None, None]]) -> bool:
+    """Wait for the Lease, or for a signal that says to stop waiting; False in that case."""
+    task = asyncio.create_task(wait())
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, task.cancel)
+    with suppress(asyncio.CancelledError):
+        await task
+        return True
+    return False
+
+
+def _doubt(cache: Cache, queue: DueQueue) -> None:
+    """A watch had to list again: deletions in between were not told."""
+    cache.doubtful |= set(cache.resources)
+    for key in cache.resources:
+        queue.put(key)
+
+
+def _states(cache: Cache) -> Iterator[State]:
+    for fact in cache.resources.values():
+        reason, ready = status_of(fact)
+        yield fact.namespace, fact.name, reason, ready
+
+
+def main() -> None:
+    """Entry point."""
+    settings = parse(sys.argv[1:])
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    handlers.quiet_logs()
+    uvloop.run(operate(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""The only writer: at most one Job write and one status patch for a decision, none when nothing changed."""
+
+import logging
+from dataclasses import dataclass, replace
+from typing import Any
+
+from strop_api.reasons import Reason
+from strop_operator import paths, status
+from strop_operator.build import build_job
+from strop_operator.cache import Cache
+from strop_operator.client import ApiError, Client
+from strop_operator.decide import Action, Decision
+from strop_operator.facts import JobFact, job_fact, resource_fact
+from strop_operator.observe import Observed
+from strop_operator.policy import Grant
+
+log = logging.getLogger(__name__)
+
+CONFLICT_SECONDS = 60.0
+REFUSED_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What became of a decision."""
+
+    decision: Decision
+    """As carried out: a refused write changes reason and message."""
+    patched: bool
+    """Whether the status was written."""
+
+
+async def apply(client: Client, cache: Cache, seen: Observed, decision: Decision, *, progress_due: bool) -> Applied:
+    """Carry out a decision. Raises ApiError 409 when the resource changed meanwhile: read again and decide anew."""
+    job = seen.job
+    if decision.action is Action.LAUNCH:
+        decision, job = await _launch(client, cache, seen, decision)
+    elif decision.action is Action.STOP and decision.job is not None:
+        await _stop(client, cache, decision.job)
+    composed = status.compose(seen, decision, job, progress_due=progress_due)
+    return Applied(decision, await _patch(client, cache, seen, status.dump(composed)))
+
+
+async def _launch(client: Client, cache: Cache, seen: Observed, decision: Decision) -> tuple[Decision, JobFact | None]:
+    fact, spec, grant = seen.fact, seen.spec, seen.grant
+    if spec is None or not isinstance(grant, Grant):
+        raise TypeError("a launch needs a spec and a grant")
+    manifest = build_job(fact, spec, seen.spec_hash, seen.run_id, seen.attempt + 1, grant)
+    cache.reserved.add(fact.key)
+    try:
+        job = job_fact(await client.post(paths.jobs(fact.namespace), manifest))
+        cache.put_job(job)
+        return decision, job
+    except ApiError as error:
+        if error.status == 409:
+            return await _namesake(client, cache, seen, decision, manifest["metadata"]["name"])
+        if error.status in (400, 403, 422):
+            return _refused(decision, error), None
+        raise
+    finally:
+        cache.reserved.discard(fact.key)
+
+
+async def _namesake(
+    client: Client, cache: Cache, seen: Observed, decision: Decision, name: str
+) -> tuple[Decision, JobFact | None]:
+    """There is a Job of our name: our own, which the watch has not told of, one that is ending, or a stranger's."""
+    try:
+        job = job_fact(await client.get(paths.job(seen.fact.namespace, name)))
+    except ApiError as error:
+        if error.status == 404:
+            return Decision(Action.WAIT, Reason.STOPPING, f"Job {name} has just gone", 1.0), None
+        raise
+    if job.owner_uid == seen.fact.uid:
+        cache.put_job(job)
+        if job.deleting or job.run_id != seen.run_id:
+            return Decision(Action.WAIT, Reason.STOPPING, f"Job {name} is being deleted", 2.0), None
+        return replace(decision, again_after=0.0), job
+    if job.deleting:
+        return Decision(Action.WAIT, Reason.STOPPING, f"another's Job {name} is being deleted", 2.0), None
+    message = f"Job {name} exists and does not belong to this resource: delete it, or rename this resource"
+    cache.conflicts[seen.fact.key] = message, seen.now + CONFLICT_SECONDS
+    return Decision(Action.SETTLE, Reason.NAME_CONFLICT, message, CONFLICT_SECONDS), None
+
+
+def _refused(decision: Decision, error: ApiError) -> Decision:
+    """The API server does not take the Job: a quota, an admission policy, a namespace that ends."""
+    return Decision(Action.WAIT, Reason.POD_REFUSED, f"the Job is refused: {error.message}", REFUSED_SECONDS)
+
+
+async def _stop(client: Client, cache: Cache, job: JobFact) -> None:
+    """Delete this very Job, and its pods with it: a bare DELETE would leave the pod running."""
+    options = {"propagationPolicy": "Background", "preconditions": {"uid": job.uid}}
+    try:
+        await client.delete(paths.job(job.namespace, job.name), options)
+    except ApiError as error:
+        if error.status not in (404, 409):
+            raise
+        cache.drop_job(job.uid)
+        return
+    if (known := cache.jobs.get(job.uid)) is not None:
+        cache.put_job(replace(known, deleting=True))
+
+
+async def _patch(client: Client, cache: Cache, seen: Observed, wanted: dict[str, Any]) -> bool:
+    """Write what changed. The resource's version goes along: newer status is never overwritten by older."""
+    before = status.known(seen.fact.status)
+    patch = status.merge_patch(before, wanted)
+    if not patch:
+        return False
+    fact = seen.fact
+    body = {"metadata": {"resourceVersion": str(fact.version)}, "status": patch}
+    try:
+        answer = await client.merge(paths.status(fact.namespace, fact.name), body)
+    except ApiError as error:
+        if error.status == 404:
+            return False
+        raise
+    cache.put_resource(resource_fact(answer))
+    return True

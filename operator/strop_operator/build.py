@@ -1,0 +1,261 @@
+"""Turns a spec and a grant into the Job that carries out one attempt of a run. Pure."""
+
+from typing import Any
+
+from strop_api import API_VERSION
+from strop_api.failures import OOM_EXIT_CODE, TABLE, Failure, PolicyAction
+from strop_api.identity import HASH_VERSION, job_name
+from strop_api.optimization import KIND, ModelOptimizationSpec
+from strop_api.policy import OptimizationPolicySpec, Store
+from strop_api.result import (
+    CREDENTIALS_PATH,
+    HEALTH_PATH,
+    PROGRESS_PORT,
+    REQUEST_ANNOTATION,
+    REQUEST_PATH,
+    SCRATCH_PATH,
+    TERMINATION_LOG,
+    RunRequest,
+    StoreAccess,
+)
+from strop_api.targets import Target
+from strop_api.worker import ResourceAmounts, Toleration
+from strop_operator import paths
+from strop_operator.facts import ResourceFact
+from strop_operator.policy import Grant, claims
+
+Node = dict[str, Any]
+GRACE_SECONDS = 60
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+SPEC_HASH_ANNOTATION = "strop.dev/spec-hash"
+HASH_VERSION_ANNOTATION = "strop.dev/hash-version"
+CLAIMS_PATH = "/pvc"
+TEMPORARY = "256Mi"
+
+
+def build_job(
+    fact: ResourceFact, spec: ModelOptimizationSpec, spec_hash: str, run_id: str, attempt: int, grant: Grant
+) -> Node:
+    """The Job for the first target. Its name is a function of the resource and the run."""
+    target, labels = spec.targets[0], _labels(fact, spec, run_id)
+    queue = {QUEUE_LABEL: spec.worker.queue_name} if spec.worker.queue_name is not None else {}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": job_name(fact.name, fact.uid, run_id),
+            "namespace": fact.namespace,
+            "labels": labels | queue,
+            "annotations": {
+                SPEC_HASH_ANNOTATION: spec_hash,
+                HASH_VERSION_ANNOTATION: str(HASH_VERSION),
+                paths.RERUN_OF_ANNOTATION: fact.rerun,
+                paths.ATTEMPT_ANNOTATION: str(attempt),
+                paths.IMAGE_ANNOTATION: grant.image.ref,
+            },
+            "ownerReferences": [_owner(fact)],
+        },
+        "spec": {
+            "backoffLimit": spec.retries,
+            "activeDeadlineSeconds": spec.active_deadline_seconds,
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": {"rules": failure_rules()},
+            **({"suspend": True} if queue else {}),
+            "template": {
+                "metadata": {
+                    "labels": labels,
+                    "annotations": {REQUEST_ANNOTATION: _request(fact, spec, run_id, target, grant)},
+                },
+                "spec": _pod(spec, target, grant),
+            },
+        },
+    }
+
+
+def failure_rules() -> list[Node]:
+    """The podFailurePolicy, from the failure table; what is not listed counts against the retries."""
+    rules = [
+        {"action": "Ignore", "onPodConditions": [{"type": row.pod_condition, "status": "True"}]}
+        for row in TABLE
+        if row.pod_condition is not None
+    ]
+    return rules + [
+        {"action": str(action), "onExitCodes": {"containerName": paths.CONTAINER, "operator": "In", "values": codes}}
+        for action in (PolicyAction.IGNORE, PolicyAction.FAIL_JOB)
+        if (codes := sorted(code for row in TABLE if row.action is action for code in _exit_codes(row)))
+    ]
+
+
+def _exit_codes(row: Failure) -> list[int]:
+    if row.exit_code is not None:
+        return [int(row.exit_code)]
+    return [OOM_EXIT_CODE] if row.terminated_reason == "OOMKilled" else []
+
+
+def _owner(fact: ResourceFact) -> Node:
+    # blockOwnerDeletion: a foreground deletion of the resource waits for the Job and its pod.
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "name": fact.name,
+        "uid": fact.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def _labels(fact: ResourceFact, spec: ModelOptimizationSpec, run_id: str) -> Node:
+    return {
+        **spec.worker.labels,
+        paths.MANAGED_BY: paths.MANAGER,
+        paths.NAME_LABEL: fact.name[:63].rstrip("-."),
+        paths.UID_LABEL: fact.uid,
+        paths.RUN_LABEL: run_id,
+        paths.TARGET_LABEL: spec.targets[0].name,
+    }
+
+
+def _request(fact: ResourceFact, spec: ModelOptimizationSpec, run_id: str, target: Target, grant: Grant) -> str:
+    """What the worker is told. Defaults stay out, so that a worker of another release reads it."""
+    return RunRequest(
+        namespace=fact.namespace,
+        name=fact.name,
+        uid=fact.uid,
+        run_id=run_id,
+        target=target.name,
+        spec=spec,
+        image=grant.image.ref,
+        store=_store(grant.store, fact.namespace),
+        allow_code=grant.policy.allow_code,
+    ).model_dump_json(by_alias=True, exclude_defaults=True)
+
+
+def _store(store: Store, namespace: str) -> StoreAccess:
+    return StoreAccess(
+        endpoint=store.endpoint,
+        region=store.region,
+        ca_bundle=store.ca_bundle,
+        path_style=store.path_style,
+        records_uri=f"{store.records_uri.rstrip('/')}/{namespace}",
+    )
+
+
+def _pod(spec: ModelOptimizationSpec, target: Target, grant: Grant) -> Node:
+    worker, user = spec.worker, grant.policy.worker.run_as_user
+    optional = {
+        "serviceAccountName": worker.service_account_name,
+        "priorityClassName": worker.priority_class_name,
+        "runtimeClassName": worker.runtime_class_name,
+        "nodeSelector": dict(worker.node_selector) | _node_labels(target),
+        "tolerations": [_toleration(t) for t in worker.tolerations],
+        "imagePullSecrets": [{"name": name} for name in grant.image.pull_secrets],
+    }
+    return {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": user,
+            "runAsGroup": user,
+            "fsGroup": user,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        **{name: value for name, value in optional.items() if value},
+        "containers": [_container(spec, target, grant)],
+        "volumes": [volume for volume, _ in _volumes(spec, grant)],
+    }
+
+
+def _container(spec: ModelOptimizationSpec, target: Target, grant: Grant) -> Node:
+    return {
+        "name": paths.CONTAINER,
+        "image": grant.image.ref,
+        "imagePullPolicy": str(grant.image.pull_policy),
+        "command": ["strop", "worker"],
+        "env": _environment(spec, grant.policy),
+        "resources": _resources(spec, target, grant.policy),
+        "ports": [{"name": "progress", "containerPort": PROGRESS_PORT}],
+        "livenessProbe": {
+            "httpGet": {"path": HEALTH_PATH, "port": PROGRESS_PORT},
+            "initialDelaySeconds": 30,
+            "periodSeconds": 20,
+            "timeoutSeconds": 5,
+            "failureThreshold": 6,
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "terminationMessagePath": TERMINATION_LOG,
+        "terminationMessagePolicy": "File",
+        "volumeMounts": [mount for _, mount in _volumes(spec, grant)],
+    }
+
+
+def _volumes(spec: ModelOptimizationSpec, grant: Grant) -> list[tuple[Node, Node]]:
+    """Volumes, each with where it is mounted."""
+    request = {"path": REQUEST_PATH.rpartition("/")[2], "fieldRef": {"fieldPath": annotation(REQUEST_ANNOTATION)}}
+    secret = {"secretName": grant.store.credentials_secret_name, "defaultMode": 0o440}
+    found = [
+        ({"name": "request", "downwardAPI": {"items": [request]}}, _mount("request", REQUEST_PATH.rpartition("/")[0])),
+        ({"name": "credentials", "secret": secret}, _mount("credentials", CREDENTIALS_PATH)),
+        ({"name": "scratch", "emptyDir": {"sizeLimit": spec.worker.scratch}}, _mount("scratch", SCRATCH_PATH, False)),
+        ({"name": "tmp", "emptyDir": {"sizeLimit": TEMPORARY}}, _mount("tmp", "/tmp", False)),  # noqa: S108 - a mount
+    ]
+    if spec.worker.shared_memory is not None:
+        memory = {"medium": "Memory", "sizeLimit": spec.worker.shared_memory}
+        found.append(({"name": "shm", "emptyDir": memory}, _mount("shm", "/dev/shm", False)))  # noqa: S108 - a mount
+    for index, claim in enumerate(claims(spec)):
+        volume = {"name": f"claim-{index}", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+        found.append((volume, _mount(f"claim-{index}", f"{CLAIMS_PATH}/{claim}")))
+    return found
+
+
+def annotation(name: str) -> str:
+    """The downwardAPI's path of an annotation."""
+    return f"metadata.annotations['{name}']"
+
+
+def _mount(name: str, path: str, read_only: bool = True) -> Node:
+    return {"name": name, "mountPath": path} | ({"readOnly": True} if read_only else {})
+
+
+def literal(value: str) -> str:
+    """A value that the kubelet leaves as it is: `$$` stands for one dollar, so `$(NAME)` is not expanded."""
+    return value.replace("$", "$$")
+
+
+def _environment(spec: ModelOptimizationSpec, policy: OptimizationPolicySpec) -> list[Node]:
+    values = {"HOME": "/tmp"}  # noqa: S108 - the pod's own
+    if policy.proxy is not None:
+        values |= {"HTTPS_PROXY": policy.proxy.https, "NO_PROXY": policy.proxy.no_proxy}
+    values |= {variable.name: variable.value for variable in spec.worker.env}
+    return [{"name": name, "value": literal(value)} for name, value in values.items()]
+
+
+def _resources(spec: ModelOptimizationSpec, target: Target, policy: OptimizationPolicySpec) -> Node:
+    asked, default = spec.worker.resources, policy.worker.resources
+    limits = _amounts(default.limits) | _amounts(asked.limits)
+    requests = _amounts(default.requests) | _amounts(asked.requests)
+    if target.accelerator is not None:
+        limits[target.accelerator.resource] = str(target.accelerator.count)
+    return {name: amounts for name, amounts in (("requests", requests), ("limits", limits)) if amounts}
+
+
+def _amounts(amounts: ResourceAmounts) -> dict[str, str]:
+    return amounts.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _node_labels(target: Target) -> dict[str, str]:
+    labels: dict[str, str] = {} if target.cpu is None else {"kubernetes.io/arch": target.cpu.arch}
+    if target.accelerator is not None and target.accelerator.product is not None:
+        labels["nvidia.com/gpu.product"] = target.accelerator.product
+    return labels
+
+
+def _toleration(toleration: Toleration) -> Node:
+    return toleration.model_dump(mode="json", by_alias=True, exclude_none=True)

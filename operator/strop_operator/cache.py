@@ -1,0 +1,145 @@
+"""What is known of the cluster: facts by key, by owner and by namespace. The only mutable state of judgement."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from strop_api.result import ProgressReport
+from strop_operator.facts import JobFact, Key, PodFact, PolicyFact, ResourceFact
+
+F = TypeVar("F", JobFact, PodFact)
+
+
+class Owned(Generic[F]):
+    """Jobs or pods, by their UID and by the UID of the resource they serve."""
+
+    def __init__(self) -> None:
+        self._facts: dict[str, F] = {}
+        self._by_owner: dict[str, set[str]] = defaultdict(set)
+
+    def put(self, fact: F) -> F | None:
+        """Remember the fact unless a newer one is known; returns the one that it replaced."""
+        before = self._facts.get(fact.uid)
+        if before is not None and before.version > fact.version:
+            return before
+        self._facts[fact.uid] = fact
+        self._by_owner[fact.owner_uid].add(fact.uid)
+        return before
+
+    def drop(self, uid: str) -> F | None:
+        """Forget; returns what was known."""
+        fact = self._facts.pop(uid, None)
+        if fact is not None:
+            uids = self._by_owner[fact.owner_uid]
+            uids.discard(uid)
+            if not uids:
+                del self._by_owner[fact.owner_uid]
+        return fact
+
+    def of(self, owner_uid: str) -> tuple[F, ...]:
+        """The resource's, oldest first."""
+        facts = (self._facts[uid] for uid in self._by_owner.get(owner_uid, ()))
+        return tuple(sorted(facts, key=lambda f: (f.created_at, f.name)))
+
+    def get(self, uid: str) -> F | None:
+        """By UID."""
+        return self._facts.get(uid)
+
+    def __iter__(self) -> Iterator[F]:
+        return iter(self._facts.values())
+
+    def __len__(self) -> int:
+        return len(self._facts)
+
+
+class Cache:
+    """All facts. Whoever puts one in learns which key it concerns."""
+
+    def __init__(self) -> None:
+        self.resources: dict[Key, ResourceFact] = {}
+        self.policies: dict[str, PolicyFact] = {}
+        """By namespace; only those named `default`."""
+        self.jobs: Owned[JobFact] = Owned()
+        self.pods: Owned[PodFact] = Owned()
+        self.progress: dict[str, ProgressReport] = {}
+        """By the pod's UID."""
+        self.evictions: Counter[str] = Counter()
+        """Disrupted pods by their Job's UID; pods of an eviction vanish, the count stays."""
+        self.conflicts: dict[Key, tuple[str, float]] = {}
+        """Whose Job has our name, and until when that is believed."""
+        self.live_jobs: Counter[str] = Counter()
+        """Jobs that may run a pod, by namespace."""
+        self.reserved: set[Key] = set()
+        """Resources whose Job is being created at this moment."""
+        self.queued: dict[str, dict[Key, None]] = defaultdict(dict)
+        """Resources that wait for a place, by namespace, in order."""
+        self.doubtful: set[Key] = set()
+        """Resources of which a deletion may have been missed: a watch had to list again."""
+        self._keys: dict[str, Key] = {}
+
+    def put_resource(self, fact: ResourceFact) -> None:
+        """Remember a resource unless a newer version is known."""
+        before = self.resources.get(fact.key)
+        if before is not None and before.uid == fact.uid and before.version > fact.version:
+            return
+        self.resources[fact.key] = fact
+        self._keys[fact.uid] = fact.key
+
+    def drop_resource(self, fact: ResourceFact) -> None:
+        """Forget a resource; not when another of that name came meanwhile."""
+        self._keys.pop(fact.uid, None)
+        if (known := self.resources.get(fact.key)) is not None and known.uid == fact.uid:
+            del self.resources[fact.key]
+            self.conflicts.pop(fact.key, None)
+            self.doubtful.discard(fact.key)
+            self.queued[fact.namespace].pop(fact.key, None)
+
+    def put_job(self, fact: JobFact) -> Key | None:
+        """Remember a Job; the key of its resource."""
+        before = self.jobs.put(fact)
+        now = self.jobs.get(fact.uid)
+        self.live_jobs[fact.namespace] += _live(now) - _live(before)
+        return self._keys.get(fact.owner_uid)
+
+    def drop_job(self, uid: str) -> Key | None:
+        """Forget a Job; the key of its resource."""
+        fact = self.jobs.drop(uid)
+        self.evictions.pop(uid, None)
+        if fact is None:
+            return None
+        self.live_jobs[fact.namespace] -= _live(fact)
+        return self._keys.get(fact.owner_uid)
+
+    def put_pod(self, fact: PodFact) -> Key | None:
+        """Remember a pod; the key of its resource."""
+        before = self.pods.put(fact)
+        if fact.disrupted is not None and (before is None or before.disrupted is None):
+            self.evictions[fact.job_uid] += 1
+        return self._keys.get(fact.owner_uid)
+
+    def drop_pod(self, uid: str) -> Key | None:
+        """Forget a pod; the key of its resource."""
+        fact = self.pods.drop(uid)
+        self.progress.pop(uid, None)
+        return None if fact is None else self._keys.get(fact.owner_uid)
+
+    def key_of(self, uid: str) -> Key | None:
+        """The key of the resource with this UID."""
+        return self._keys.get(uid)
+
+    def occupied(self, namespace: str, but: Key) -> int:
+        """Places taken in a namespace, without the one that this key itself is about to take."""
+        return self.live_jobs[namespace] + sum(k[0] == namespace for k in self.reserved if k != but)
+
+    def next_queued(self, namespace: str) -> Key | None:
+        """Takes the first that waits for a place in the namespace."""
+        waiting = self.queued.get(namespace)
+        if not waiting:
+            return None
+        key = next(iter(waiting))
+        del waiting[key]
+        return key
+
+
+def _live(fact: JobFact | None) -> int:
+    return int(fact is not None and fact.live)

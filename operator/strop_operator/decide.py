@@ -1,0 +1,262 @@
+"""The operator's judgement: a list of small pure checks. The first that has something to say decides."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from strop_api.reasons import Reason
+from strop_api.status import ConditionType
+from strop_operator.facts import JobFact
+from strop_operator.observe import Look, Observed
+from strop_operator.pods import Ending, describe, ending, explain, stuck
+from strop_operator.policy import Grant, Refusal
+
+MAX_EVICTIONS = 20
+MAX_LOST = 5
+"""Jobs launched for one run whose results were lost, before somebody should look."""
+KEEP_FAILED_SECONDS = 3600
+"""Without `ttlSecondsAfterFinished` a published run's Job goes at once; another's stays a while: its log is read."""
+APPEAR_SECONDS = 5.0
+"""A Job's pod appears within this, or the Job's Events say why not."""
+START_SECONDS = 30.0
+"""A scheduled pod's container starts within this, or the pod's Events say why not."""
+RESYNC_SECONDS = 300.0
+
+OUTCOMES = frozenset(
+    {
+        Reason.PUBLISHED, Reason.GATE_MISSED, Reason.NOT_MEASURED, Reason.INVALID_INPUT, Reason.STORE_FAILED,
+        Reason.OUT_OF_MEMORY, Reason.DISK_FULL, Reason.DEADLINE_EXCEEDED, Reason.EVICTED_TOO_OFTEN,
+        Reason.WORKER_FAILED, Reason.UNSUPPORTED,
+    }
+)  # fmt: skip
+"""Reasons with which a run can end."""
+
+
+class Action(StrEnum):
+    """What is done about a resource."""
+
+    LAUNCH = "launch"
+    STOP = "stop"
+    WAIT = "wait"
+    SETTLE = "settle"
+    LOOK = "look"
+    """Ask the API server before deciding: the caches may lag."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do, and what to say of it."""
+
+    action: Action
+    reason: Reason | None = None
+    """None: the status stays as it is."""
+    message: str = ""
+    again_after: float | None = None
+    """Seconds; events come earlier."""
+    job: JobFact | None = None
+    """STOP: the Job to delete."""
+    ending: Ending | None = None
+    """SETTLE: how the run ended; absent when no run ended."""
+    look: Look | None = None
+
+
+Check = Callable[[Observed], Decision | None]
+
+
+def decide(seen: Observed) -> Decision:
+    """The first check that has something to say decides; the last always has."""
+    return next(d for check in CHECKS if (d := check(seen)) is not None)
+
+
+def wait(reason: Reason | None, message: str = "", again_after: float | None = RESYNC_SECONDS) -> Decision:
+    """Nothing to do but to say how things stand."""
+    return Decision(Action.WAIT, reason, message, again_after)
+
+
+def unsynced(seen: Observed) -> Decision | None:
+    """The caches are not filled yet: what is not known may exist."""
+    return None if seen.synced else wait(None, again_after=1.0)
+
+
+def deleted(seen: Observed) -> Decision | None:
+    """The garbage collector takes the Jobs along; nothing is started or said any more."""
+    return wait(None, again_after=None) if seen.fact.deleting else None
+
+
+def settled(seen: Observed) -> Decision | None:
+    """The run that is wanted has ended and its result is recorded: only its Job is left to clean up."""
+    run, ready = seen.status.run, _ready_reason(seen)
+    if run is None or run.id != seen.run_id or run.finished_at is None or ready not in OUTCOMES:
+        return None
+    said = next(c.message for c in seen.status.conditions if c.type is ConditionType.READY)
+    for job in seen.jobs:
+        left = 0.0 if job.live else job.ended_at + _keep_seconds(seen, ready) - seen.now
+        if job.deleting:
+            continue
+        if left <= 0:
+            return Decision(Action.STOP, ready, said, job=job)
+        return wait(ready, said, again_after=left)
+    return wait(ready, said, again_after=None)
+
+
+def unreadable(seen: Observed) -> Decision | None:
+    """The spec cannot be carried out. A run that was launched goes on: only an upgrade can have changed the rules."""
+    if seen.problem is None:
+        return None
+    return Decision(Action.SETTLE, seen.problem.reason, seen.problem.message)
+
+
+def superseded(seen: Observed) -> Decision | None:
+    """Another run was wanted before: its Job goes, and its pods must have ended before anything new starts."""
+    for job in seen.jobs:
+        if job.run_id != seen.run_id and not job.deleting:
+            return Decision(Action.STOP, Reason.STOPPING, f"stopping run {job.run_id}", 5.0, job=job)
+    for job in seen.jobs:
+        if job.deleting:
+            return _ask(seen, Look.JOBS) or wait(Reason.STOPPING, f"Job {job.name} is being deleted", 10.0)
+    known = {job.uid for job in seen.jobs}
+    if (pod := next((p for p in seen.pods if p.live and p.job_uid not in known), None)) is not None:
+        message = f"pod {pod.name} of an earlier Job is still ending"
+        return _ask(seen, Look.JOBS) or wait(Reason.STOPPING, message, 10.0)
+    return None
+
+
+def _ask(seen: Observed, look: Look) -> Decision | None:
+    """Have the API server asked, once."""
+    return None if look in seen.looked else Decision(Action.LOOK, look=look)
+
+
+def finished(seen: Observed) -> Decision | None:
+    """The Job ended: its result is recorded, or, when that was lost, the same run is asked again."""
+    job = seen.job
+    if job is None or job.live or seen.spec is None:
+        return None
+    how = ending(job, seen.job_pods, seen.spec.targets[0].name)
+    if how.result is None and Look.JOBS not in seen.looked:
+        return Decision(Action.LOOK, look=Look.JOBS)
+    if how.lost and seen.attempt < MAX_LOST:
+        return Decision(Action.STOP, Reason.RESULT_LOST, f"{how.message}; the run is asked again", job=job)
+    if how.lost:
+        how = Ending(Reason.WORKER_FAILED, f"{how.message}, {seen.attempt} times in a row")
+    if how.retry and seen.attempt <= seen.spec.retries:
+        return Decision(Action.STOP, Reason.RETRYING, how.message, job=job)
+    return Decision(Action.SETTLE, how.reason, how.message, 5.0, ending=how)
+
+
+def suspended(seen: Observed) -> Decision | None:
+    """Somebody asked to pause: stop the pod, keep every record, start nothing."""
+    if seen.spec is None or not seen.spec.suspend:
+        return None
+    if (job := seen.job) is not None:
+        return Decision(Action.STOP, Reason.STOPPING, "stopping the pod: spec.suspend is true", 5.0, job=job)
+    return Decision(Action.SETTLE, Reason.SUSPENDED, "spec.suspend is true")
+
+
+def evicted_too_often(seen: Observed) -> Decision | None:
+    """The Job itself would go on for ever: disruptions do not count for it."""
+    if seen.job is None or seen.evictions <= MAX_EVICTIONS:
+        return None
+    message = f"evicted {seen.evictions} times; the last time: {_last_words(seen)}"
+    return Decision(Action.SETTLE, Reason.EVICTED_TOO_OFTEN, message, ending=Ending(Reason.EVICTED_TOO_OFTEN, message))
+
+
+def no_pod(seen: Observed) -> Decision | None:
+    """The Job is there and no pod: it waits in a queue, or its pods are refused."""
+    job = seen.job
+    if job is None or seen.job_pods:
+        return None
+    if job.suspended:
+        return wait(Reason.QUEUED, "the Job is suspended; Kueue starts it when its queue has room")
+    age = seen.now - job.created_at
+    if age < APPEAR_SECONDS:
+        return wait(Reason.LAUNCHED, f"Job {job.name} is created", APPEAR_SECONDS - age)
+    if Look.EVENTS not in seen.looked:
+        return Decision(Action.LOOK, look=Look.EVENTS)
+    if seen.warning:
+        return wait(Reason.POD_REFUSED, seen.warning, 15.0)
+    return wait(Reason.LAUNCHED, f"Job {job.name} is created", 15.0)
+
+
+def retrying(seen: Observed) -> Decision | None:
+    """The newest pod ended badly, and the Job will start another."""
+    if seen.job is None or (pod := seen.job_pods[-1]).live:
+        return None
+    if pod.phase == "Succeeded":
+        return wait(Reason.RUNNING, "the worker has ended; waiting for the Job", 10.0)
+    return wait(Reason.RETRYING, _last_words(seen))
+
+
+def starting(seen: Observed) -> Decision | None:
+    """The newest pod is there and its container does not run yet."""
+    if seen.job is None or (pod := seen.job_pods[-1]).phase == "Running":
+        return None
+    if (why := stuck(pod)) is not None:
+        return wait(*why, again_after=60.0)
+    age = seen.now - pod.created_at
+    if not pod.scheduled or age < START_SECONDS:
+        return wait(Reason.LAUNCHED, f"pod {pod.name} is starting", max(START_SECONDS - age, 10.0))
+    if Look.EVENTS not in seen.looked:
+        return Decision(Action.LOOK, look=Look.EVENTS)
+    return wait(Reason.LAUNCHED, f"pod {pod.name} is starting" + (f": {seen.warning}" if seen.warning else ""), 30.0)
+
+
+def running(seen: Observed) -> Decision | None:
+    """The worker is at work."""
+    if seen.job is None:
+        return None
+    return wait(Reason.RUNNING, f"pod {seen.job_pods[-1].name} is running")
+
+
+def refused(seen: Observed) -> Decision | None:
+    """The policy is missing, does not allow this, or has no image for it. Asked only before a launch."""
+    if not isinstance(seen.grant, Refusal):
+        return None
+    if seen.grant.reason is Reason.NO_POLICY and Look.POLICY not in seen.looked:
+        return Decision(Action.LOOK, look=Look.POLICY)
+    return Decision(Action.SETTLE, seen.grant.reason, seen.grant.message, RESYNC_SECONDS)
+
+
+def conflicting(seen: Observed) -> Decision | None:
+    """A Job of our name belongs to somebody else."""
+    return Decision(Action.SETTLE, Reason.NAME_CONFLICT, seen.conflict, 60.0) if seen.conflict else None
+
+
+def unseen(seen: Observed) -> Decision | None:
+    """There may be a Job that the watch has not told of: ask, for two would run at once."""
+    may_be = seen.status.run is not None or seen.before_start
+    return _ask(seen, Look.JOBS) if may_be else None
+
+
+def queued(seen: Observed) -> Decision | None:
+    """The namespace has as many runs as the policy allows."""
+    limit = seen.grant.policy.limits.concurrent_runs if isinstance(seen.grant, Grant) else 0
+    if seen.occupied < limit:
+        return None
+    return wait(Reason.QUEUED, f"waiting for a place: the policy allows {limit} runs at once in this namespace", 30.0)
+
+
+def launch(seen: Observed) -> Decision:
+    """Nothing stands in the way."""
+    return Decision(Action.LAUNCH, Reason.LAUNCHED, f"run {seen.run_id} is launched", APPEAR_SECONDS)
+
+
+CHECKS: tuple[Check, ...] = (
+    unsynced, deleted, settled, superseded, finished, suspended, evicted_too_often, no_pod, retrying, starting,
+    running, unreadable, refused, conflicting, unseen, queued, launch,
+)  # fmt: skip
+
+
+def _ready_reason(seen: Observed) -> Reason | None:
+    return next((c.reason for c in seen.status.conditions if c.type is ConditionType.READY), None)
+
+
+def _keep_seconds(seen: Observed, reason: Reason) -> float:
+    asked = seen.spec.ttl_seconds_after_finished if seen.spec is not None else 0
+    if asked is not None:
+        return float(asked)
+    return 0.0 if reason is Reason.PUBLISHED else float(KEEP_FAILED_SECONDS)
+
+
+def _last_words(seen: Observed) -> str:
+    pod = next((p for p in reversed(seen.job_pods) if not p.live), None)
+    return describe(explain(pod), pod, None, seen.run_id) if pod is not None else "the pod is gone"

@@ -1,0 +1,227 @@
+"""What the operator remembers of objects: small frozen facts, cut out of what the API server sent."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from strop_api.identity import RERUN_ANNOTATION
+from strop_api.optimization import KIND
+from strop_api.result import TERMINATION_LIMIT_BYTES
+from strop_operator.paths import ATTEMPT_ANNOTATION, CONTAINER, IMAGE_ANNOTATION, RUN_LABEL, UID_LABEL
+
+Body = Mapping[str, Any]
+Key = tuple[str, str]
+"""Namespace and name of a ModelOptimization."""
+MESSAGE_LIMIT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceFact:
+    """A ModelOptimization; spec and status as JSON, parsed when they are needed."""
+
+    namespace: str
+    name: str
+    uid: str
+    version: int
+    generation: int
+    created_at: float
+    deleting: bool
+    rerun: str
+    spec: bytes
+    status: bytes
+
+    @property
+    def key(self) -> Key:
+        """Where it is."""
+        return self.namespace, self.name
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyFact:
+    """An OptimizationPolicy."""
+
+    namespace: str
+    name: str
+    uid: str
+    version: int
+    spec: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class JobFact:
+    """A Job of ours; `ended` is Complete or Failed once it is terminal."""
+
+    namespace: str
+    name: str
+    uid: str
+    version: int
+    owner_uid: str
+    owner_name: str
+    run_id: str
+    attempt: int
+    image: str
+    created_at: float
+    deleting: bool = False
+    suspended: bool = False
+    ended: str = ""
+    end_reason: str = ""
+    end_message: str = ""
+    ended_at: float = 0.0
+
+    @property
+    def live(self) -> bool:
+        """Whether it may still run a pod."""
+        return not self.ended
+
+
+@dataclass(frozen=True, slots=True)
+class PodFact:
+    """A pod of one of our Jobs."""
+
+    namespace: str
+    name: str
+    uid: str
+    version: int
+    job_uid: str
+    owner_uid: str
+    created_at: float
+    phase: str = "Pending"
+    deleting: bool = False
+    ip: str = ""
+    reason: str = ""
+    message: str = ""
+    disrupted: str | None = None
+    """Message of the DisruptionTarget condition."""
+    unschedulable: str | None = None
+    """The scheduler's message."""
+    scheduled: bool = False
+    waiting: str = ""
+    waiting_message: str = ""
+    exit_code: int | None = None
+    exit_reason: str = ""
+    termination: str = ""
+    """The termination message, at most 4,096 bytes."""
+    memory_limit: str = ""
+
+    @property
+    def live(self) -> bool:
+        """Whether a process of it may still run."""
+        return self.phase not in ("Succeeded", "Failed")
+
+
+def seconds(text: str | None) -> float:
+    """An RFC 3339 time as seconds since 1970; 0 for none."""
+    return datetime.fromisoformat(text).timestamp() if text else 0.0
+
+
+def timestamp(at: float) -> str:
+    """Seconds since 1970 as RFC 3339 in UTC, to the second."""
+    return datetime.fromtimestamp(int(at), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def resource_fact(body: Body) -> ResourceFact:
+    """A ModelOptimization's facts."""
+    meta = body["metadata"]
+    return ResourceFact(
+        namespace=meta["namespace"],
+        name=meta["name"],
+        uid=meta["uid"],
+        version=int(meta["resourceVersion"]),
+        generation=meta.get("generation", 0),
+        created_at=seconds(meta.get("creationTimestamp")),
+        deleting="deletionTimestamp" in meta,
+        rerun=(meta.get("annotations") or {}).get(RERUN_ANNOTATION, "")[:64],
+        spec=_json(body.get("spec")),
+        status=_json(body.get("status")),
+    )
+
+
+def policy_fact(body: Body) -> PolicyFact:
+    """A policy's facts."""
+    meta = body["metadata"]
+    return PolicyFact(
+        meta["namespace"], meta["name"], meta["uid"], int(meta["resourceVersion"]), _json(body.get("spec"))
+    )
+
+
+def job_fact(body: Body) -> JobFact:
+    """A Job's facts. Its owner is the ModelOptimization that controls it, or nobody."""
+    meta, status = body["metadata"], body.get("status") or {}
+    annotations = meta.get("annotations") or {}
+    owner = controller(meta, KIND)
+    end = next((c for c in _true(status) if c["type"] in ("Complete", "Failed")), {})
+    return JobFact(
+        namespace=meta["namespace"],
+        name=meta["name"],
+        uid=meta["uid"],
+        version=int(meta["resourceVersion"]),
+        owner_uid=owner.get("uid", ""),
+        owner_name=owner.get("name", ""),
+        run_id=(meta.get("labels") or {}).get(RUN_LABEL, ""),
+        attempt=_count(annotations.get(ATTEMPT_ANNOTATION, "1")),
+        image=annotations.get(IMAGE_ANNOTATION, ""),
+        created_at=seconds(meta.get("creationTimestamp")),
+        deleting="deletionTimestamp" in meta,
+        suspended=bool(body["spec"].get("suspend")),
+        ended=end.get("type", ""),
+        end_reason=end.get("reason", ""),
+        end_message=end.get("message", "")[:MESSAGE_LIMIT],
+        ended_at=seconds(end.get("lastTransitionTime")),
+    )
+
+
+def pod_fact(body: Body) -> PodFact:
+    """A pod's facts; of its containers only the worker counts."""
+    meta, status = body["metadata"], body.get("status") or {}
+    conditions = {c["type"]: c for c in status.get("conditions") or []}
+    scheduled, disrupted = conditions.get("PodScheduled", {}), conditions.get("DisruptionTarget", {})
+    state = _worker(status.get("containerStatuses")).get("state") or {}
+    waiting, ended = state.get("waiting") or {}, state.get("terminated") or {}
+    resources = _worker(body["spec"].get("containers")).get("resources") or {}
+    return PodFact(
+        namespace=meta["namespace"],
+        name=meta["name"],
+        uid=meta["uid"],
+        version=int(meta["resourceVersion"]),
+        job_uid=controller(meta, "Job").get("uid", ""),
+        owner_uid=(meta.get("labels") or {}).get(UID_LABEL, ""),
+        created_at=seconds(meta.get("creationTimestamp")),
+        phase=status.get("phase", "Pending"),
+        deleting="deletionTimestamp" in meta,
+        ip=status.get("podIP", ""),
+        reason=status.get("reason", ""),
+        message=status.get("message", "")[:MESSAGE_LIMIT],
+        disrupted=disrupted.get("message", "") if disrupted.get("status") == "True" else None,
+        unschedulable=scheduled.get("message", "")[:MESSAGE_LIMIT] if scheduled.get("status") == "False" else None,
+        scheduled=scheduled.get("status") == "True",
+        waiting=waiting.get("reason", ""),
+        waiting_message=waiting.get("message", "")[:MESSAGE_LIMIT],
+        exit_code=ended.get("exitCode"),
+        exit_reason=ended.get("reason", ""),
+        termination=ended.get("message", "")[-TERMINATION_LIMIT_BYTES:],
+        memory_limit=str((resources.get("limits") or {}).get("memory", "")),
+    )
+
+
+def controller(meta: Body, kind: str) -> Body:
+    """The owner reference of the controller, when it is of that kind."""
+    owners = meta.get("ownerReferences") or []
+    return next((o for o in owners if o.get("controller") and o.get("kind") == kind), {})
+
+
+def _worker(entries: list[Body] | None) -> Body:
+    return next((entry for entry in entries or [] if entry.get("name") == CONTAINER), {})
+
+
+def _true(status: Body) -> list[Body]:
+    return [c for c in status.get("conditions") or [] if c.get("status") == "True"]
+
+
+def _count(text: str) -> int:
+    return int(text) if text.isdigit() and len(text) < 6 else 1
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value or {}, separators=(",", ":")).encode()

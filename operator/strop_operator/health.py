@@ -1,0 +1,29 @@
+"""/metrics, /healthz and /readyz over HTTP."""
+
+import json
+from collections.abc import Callable
+
+from aiohttp import web
+from prometheus_client import generate_latest
+
+from strop_operator.metrics import Metrics
+
+
+async def serve(port: int, metrics: Metrics, stuck: Callable[[], list[str]]) -> web.AppRunner:
+    """Start serving; /healthz turns 503 while `stuck` names a watch. The answer is to be cleaned up by the caller."""
+
+    async def figures(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(metrics.registry), content_type="text/plain")
+
+    async def health(_: web.Request) -> web.Response:
+        names = stuck()
+        return web.Response(status=503 if names else 200, text=json.dumps({"stuck": names}) if names else "ok")
+
+    app = web.Application()
+    app.router.add_get("/metrics", figures)
+    app.router.add_get("/healthz", health)
+    app.router.add_get("/readyz", health)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, None, port).start()
+    return runner

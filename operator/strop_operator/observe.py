@@ -1,0 +1,212 @@
+"""Gathers what is known of one resource into one frozen value."""
+
+import json
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import lru_cache
+
+from pydantic import ValidationError
+
+from strop_api import API_VERSION
+from strop_api.identity import HASH_VERSION, run_id, spec_hash
+from strop_api.optimization import KIND, ModelOptimizationSpec
+from strop_api.policy import OptimizationPolicySpec
+from strop_api.reasons import Reason
+from strop_api.result import ProgressReport
+from strop_api.rules import InvalidSpec, check_support, validate, warnings
+from strop_api.status import ModelOptimizationStatus, RunStatus
+from strop_api.support import THIS_BUILD
+from strop_operator.cache import Cache
+from strop_operator.facts import JobFact, Key, PodFact, PolicyFact, ResourceFact
+from strop_operator.policy import Grant, Refusal, resolve
+
+
+class Look(StrEnum):
+    """What must be asked of the API server itself before a check may rely on something not being there."""
+
+    JOBS = "Jobs"
+    """The resource's Jobs and pods."""
+    POLICY = "Policy"
+    """The policies that may apply."""
+    EVENTS = "Events"
+    """Warnings about the Job or its pod."""
+
+
+NOT_ASKED = Refusal(Reason.NO_POLICY, "")
+
+
+@dataclass(frozen=True)
+class Observed:
+    """All that is known, at one moment."""
+
+    fact: ResourceFact
+    status: ModelOptimizationStatus
+    now: float
+    """Seconds since 1970."""
+    spec: ModelOptimizationSpec | None = None
+    problem: Refusal | None = None
+    """Why the spec cannot be carried out, whatever the policy says."""
+    spec_hash: str = ""
+    run_id: str = ""
+    """The run that is wanted."""
+    warnings: tuple[str, ...] = ()
+    """Questionable choices in the spec."""
+    grant: Grant | Refusal = NOT_ASKED
+    jobs: tuple[JobFact, ...] = ()
+    pods: tuple[PodFact, ...] = ()
+    evictions: int = 0
+    progress: ProgressReport | None = None
+    warning: str = ""
+    """The newest warning about the Job or its pod; known only after Look.EVENTS."""
+    conflict: str = ""
+    """Who owns a Job of our name."""
+    occupied: int = 0
+    """Places taken in the namespace."""
+    synced: bool = True
+    looked: frozenset[Look] = field(default=frozenset())
+    before_start: bool = True
+    """The resource is older than this process: an unseen Job may exist."""
+
+    @property
+    def job(self) -> JobFact | None:
+        """The newest Job of the wanted run."""
+        return next((j for j in reversed(self.jobs) if self.run_id and j.run_id == self.run_id), None)
+
+    @property
+    def job_pods(self) -> tuple[PodFact, ...]:
+        """Pods of that Job, oldest first."""
+        return tuple(p for p in self.pods if self.job is not None and p.job_uid == self.job.uid)
+
+    @property
+    def attempt(self) -> int:
+        """Jobs launched so far for the wanted run."""
+        run = self.status.run
+        recorded = run.attempt if run is not None and run.id == self.run_id else 0
+        return max(recorded, self.job.attempt if self.job is not None else 0)
+
+
+def observe(cache: Cache, key: Key, operator_namespace: str, now: float) -> Observed | None:
+    """What the cache knows of a resource; None when there is no such resource."""
+    fact = cache.resources.get(key)
+    if fact is None:
+        return None
+    status = _status(fact.status)
+    seen = _identified(Observed(fact, status, now))
+    jobs, pods = cache.jobs.of(fact.uid), cache.pods.of(fact.uid)
+    whose, until = cache.conflicts.get(key, ("", 0.0))
+    seen = replace(
+        seen, jobs=jobs, pods=pods, conflict=whose if until > now else "", occupied=cache.occupied(fact.namespace, key)
+    )
+    job, pod = seen.job, (seen.job_pods or (None,))[-1]
+    return replace(
+        seen,
+        evictions=cache.evictions[job.uid] if job is not None and job.uid in cache.evictions else 0,
+        progress=cache.progress.get(pod.uid) if pod is not None else None,
+        grant=_grant(seen, cache, operator_namespace),
+    )
+
+
+def _status(data: bytes) -> ModelOptimizationStatus:
+    """What was reported before; nothing when it cannot be read, for the status is ours to compose anew."""
+    try:
+        return ModelOptimizationStatus.model_validate_json(data)
+    except ValidationError:
+        return ModelOptimizationStatus()
+
+
+def _by_another_rule(seen: Observed, run: RunStatus, wanted: str, hash_: str) -> tuple[str, str]:
+    """Hashed by another release: the spec is the same as long as its generation is."""
+    same = seen.status.observed_generation == seen.fact.generation
+    return (run.id, run.spec_hash) if same else (wanted, hash_)
+
+
+@dataclass(frozen=True)
+class Understood:
+    """What a spec says, read once for each of its versions."""
+
+    spec: ModelOptimizationSpec | None
+    problem: Refusal | None = None
+    spec_hash: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+@lru_cache(maxsize=512)
+def understand(data: bytes) -> Understood:
+    """The spec in JSON; with a problem when it contradicts itself or asks for more than this release can do."""
+    document = {"apiVersion": API_VERSION, "kind": KIND, "spec": json.loads(data)}
+    try:
+        spec = validate(document, cluster=True)
+    except InvalidSpec as error:
+        spec_ = _parsed(data)
+        hash_ = spec_hash(spec_) if spec_ is not None else ""
+        return Understood(spec_, Refusal(Reason.INVALID_SPEC, _cut(str(error))), hash_)
+    problems = check_support(spec, THIS_BUILD)
+    problem = Refusal(Reason.UNSUPPORTED, _cut("; ".join(map(str, problems)))) if problems else None
+    return Understood(spec, problem, spec_hash(spec), tuple(warnings(spec)))
+
+
+def _parsed(data: bytes) -> ModelOptimizationSpec | None:
+    """A spec that breaks a rule may still be read: a run that was launched before the rule goes on."""
+    try:
+        return ModelOptimizationSpec.model_validate_json(data)
+    except ValidationError:
+        return None
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 1024 else text[:1023] + "…"
+
+
+def _identified(seen: Observed) -> Observed:
+    """With the spec understood and the run it asks for."""
+    known = understand(seen.fact.spec)
+    if known.spec is None:
+        return replace(seen, problem=known.problem)
+    fact, run = seen.fact, seen.status.run
+    hash_ = known.spec_hash
+    wanted = run_id(fact.uid, hash_, fact.rerun)
+    if run is not None and run.hash_version != HASH_VERSION and run.rerun == fact.rerun:
+        wanted, hash_ = _by_another_rule(seen, run, wanted, hash_)
+    return replace(
+        seen, spec=known.spec, spec_hash=hash_, run_id=wanted, problem=known.problem, warnings=known.warnings
+    )
+
+
+def _grant(seen: Observed, cache: Cache, operator_namespace: str) -> Grant | Refusal:
+    namespace = seen.fact.namespace
+    fact = cache.policies.get(namespace) or cache.policies.get(operator_namespace)
+    if fact is None:
+        where = (
+            f"neither {namespace} nor {operator_namespace}" if namespace != operator_namespace else f"not {namespace}"
+        )
+        return Refusal(Reason.NO_POLICY, f"{where} has an OptimizationPolicy named default")
+    policy = _policy(fact)
+    if isinstance(policy, Refusal) or seen.spec is None:
+        return policy if isinstance(policy, Refusal) else Refusal(Reason.INVALID_SPEC, "")
+    run = seen.status.run
+    return resolve(seen.spec, policy, namespace, run.image if run is not None and run.id == seen.run_id else "")
+
+
+def _policy(fact: PolicyFact) -> OptimizationPolicySpec | Refusal:
+    try:
+        return OptimizationPolicySpec.model_validate_json(fact.spec)
+    except ValidationError as error:
+        where = f"OptimizationPolicy {fact.namespace}/{fact.name}"
+        return Refusal(Reason.NO_POLICY, f"{where} cannot be understood: {describe(error)}")
+
+
+def describe(error: ValidationError) -> str:
+    """The first few mistakes, each with its field."""
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False)[:3]:
+        place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in problem["loc"])
+        lines.append(f"spec{place}: {problem['msg']}")
+    return "; ".join(lines)
+
+
+def status_of(fact: ResourceFact) -> tuple[str, bool]:
+    """The reason of Ready, and whether it is True; empty before the first status."""
+    for condition in json.loads(fact.status).get("conditions", []):
+        if condition.get("type") == "Ready":
+            return condition.get("reason", ""), condition.get("status") == "True"
+    return "", False

@@ -1,0 +1,154 @@
+"""From a pod that ended, or will not start, to the cause: the failure table read row by row."""
+
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from strop_api.failures import OUTCOME_EXIT_CODES, TABLE, Failure, PolicyAction
+from strop_api.reasons import Reason
+from strop_api.result import Outcome, Result, StageMark
+from strop_api.status import GateVerdict, TargetVerdict
+from strop_operator.facts import JobFact, PodFact
+
+PULLING = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
+)
+BROKEN = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"})
+ANYTHING_ELSE = TABLE[-1]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a Job ended."""
+
+    reason: Reason
+    message: str
+    result: Result | None = None
+    lost: bool = False
+    """It ended well, but nobody saw its result."""
+    retry: bool = False
+    """The cause may pass, though the Job itself gave up too early."""
+
+
+def explain(pod: PodFact) -> Failure:
+    """The first row of the table that matches a pod that failed."""
+    return next((row for row in TABLE if _matches(row, pod)), ANYTHING_ELSE)
+
+
+def _matches(row: Failure, pod: PodFact) -> bool:
+    if row.pod_condition is not None:
+        return pod.disrupted is not None
+    if row.terminated_reason is not None:
+        return pod.exit_reason == row.terminated_reason
+    if row.pod_reason is not None:
+        return pod.reason == row.pod_reason
+    return row.exit_code is not None and row.exit_code == pod.exit_code
+
+
+def ending(job: JobFact, pods: tuple[PodFact, ...], target: str) -> Ending:
+    """What became of a Job that is terminal. `pods` are its own, oldest first."""
+    pod = next((p for p in reversed(pods) if not p.live), None)
+    result = read_result(pod, job.run_id) if pod is not None else None
+    if job.ended == "Complete":
+        return _completed(result, target)
+    for row in TABLE:
+        if row.job_reason is not None and row.job_reason == job.end_reason:
+            return Ending(row.reason, job.end_message or row.cause)
+    if pod is None:
+        return Ending(Reason.WORKER_FAILED, job.end_message or "the Job failed and left no pod behind")
+    return _failed(job, pod, result)
+
+
+def _completed(result: Result | None, target: str) -> Ending:
+    """Only a result that is whole and consistent is believed: exit code 0 promises a published artifact."""
+    if result is None:
+        return Ending(Reason.RESULT_LOST, "the Job completed, but its result was not seen", lost=True)
+    if problem := _unbelievable(result, target):
+        return Ending(Reason.WORKER_FAILED, f"the worker's result contradicts itself: {problem}")
+    return Ending(Reason.PUBLISHED, result.message or "every gate passed; the artifact is published", result)
+
+
+def _unbelievable(result: Result, target: str) -> str:
+    if result.outcome is not Outcome.PUBLISHED:
+        return f"exit code 0 with outcome {result.outcome}"
+    reported = result.target
+    if reported is None or reported.name != target:
+        return f"it does not speak of target {target}"
+    if reported.verdict is not TargetVerdict.PUBLISHED or reported.artifact is None:
+        return "published, without an artifact"
+    missed = [g.gate for g in reported.gates if g.verdict is not GateVerdict.PASSED]
+    return f"published, though gates did not pass: {', '.join(missed)}" if missed else ""
+
+
+def _failed(job: JobFact, pod: PodFact, result: Result | None) -> Ending:
+    row = explain(pod)
+    if result is not None and (OUTCOME_EXIT_CODES[result.outcome] != pod.exit_code or _boasts(result)):
+        result = None
+    # 137 ends the Job for memory's sake; other causes of a SIGKILL deserve the attempts they were promised.
+    early = job.end_reason == "PodFailurePolicy" and row.action is PolicyAction.COUNT
+    return Ending(row.reason, describe(row, pod, result, job.run_id), result, retry=early)
+
+
+def _boasts(result: Result) -> bool:
+    """A failed run claims a published artifact."""
+    return result.target is not None and (
+        result.target.artifact is not None or result.target.verdict is TargetVerdict.PUBLISHED
+    )
+
+
+def describe(row: Failure, pod: PodFact, result: Result | None, run_id: str) -> str:
+    """The cause in words: the worker's own where it could speak, else what the kubelet saw."""
+    if result is not None and result.message:
+        field = f"{result.field}: " if result.field and not result.message.startswith(result.field) else ""
+        return field + result.message
+    stage = last_stage(pod, run_id)
+    during = f" during {stage}" if stage else ""
+    if row.reason is Reason.OUT_OF_MEMORY:
+        limit = f" of {pod.memory_limit}" if pod.memory_limit else ""
+        return f"killed for memory{during}: raise spec.worker.resources.limits.memory{limit and ', now' + limit[3:]}"
+    if pod.disrupted is not None:
+        return f"{row.cause}{during}: {pod.disrupted or 'no reason given'}"
+    if pod.reason:
+        return f"{row.cause}{during}: {pod.message or pod.reason}"
+    cause = "the worker failed" if row is ANYTHING_ELSE else row.cause
+    if pod.exit_code is None:
+        return cause + during
+    return f"{cause}{during} (exit code {pod.exit_code}{', ' + pod.exit_reason if pod.exit_reason else ''})"
+
+
+def read_result(pod: PodFact, run_id: str) -> Result | None:
+    """The result in a termination message; None when there is none, it is malformed, or of another run."""
+    for text in _candidates(pod.termination):
+        try:
+            result = Result.model_validate_json(text)
+        except (ValidationError, ValueError):
+            continue
+        return result if result.run_id == run_id else None
+    return None
+
+
+def last_stage(pod: PodFact, run_id: str) -> str:
+    """The stage that had begun when the container was killed; empty when unknown."""
+    for text in _candidates(pod.termination):
+        try:
+            mark = StageMark.model_validate_json(text)
+        except (ValidationError, ValueError):
+            continue
+        return mark.stage if mark.run_id == run_id else ""
+    return ""
+
+
+def _candidates(termination: str) -> tuple[str, ...]:
+    text = termination.strip()
+    return (text, text.rsplit("\n", 1)[-1]) if text else ()
+
+
+def stuck(pod: PodFact) -> tuple[Reason, str] | None:
+    """Why a pod does not start, where its own status says so."""
+    if pod.unschedulable is not None:
+        return Reason.UNSCHEDULABLE, pod.unschedulable or "the scheduler gives no reason"
+    if pod.waiting in PULLING:
+        return Reason.IMAGE_PULL_FAILED, f"{pod.waiting}: {pod.waiting_message}"
+    if pod.waiting in BROKEN:
+        return Reason.LAUNCHED, f"the container does not start: {pod.waiting}: {pod.waiting_message}"
+    return None

@@ -1,0 +1,221 @@
+"""Composes the status: what was said before, what is known now, and what was decided."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from strop_api.identity import HASH_VERSION
+from strop_api.reasons import Reason
+from strop_api.result import Result
+from strop_api.status import (
+    Condition,
+    ConditionType,
+    ModelOptimizationStatus,
+    PastRun,
+    Phase,
+    Progress,
+    RunStatus,
+    Summary,
+    TargetStatus,
+)
+from strop_operator.decide import OUTCOMES, Action, Decision
+from strop_operator.facts import JobFact, timestamp
+from strop_operator.observe import Observed
+
+RECONCILING = frozenset(
+    {
+        Reason.LAUNCHED, Reason.RUNNING, Reason.QUEUED, Reason.UNSCHEDULABLE, Reason.IMAGE_PULL_FAILED,
+        Reason.POD_REFUSED, Reason.RETRYING, Reason.STOPPING, Reason.RESULT_LOST,
+    }
+)  # fmt: skip
+QUIET = frozenset({Reason.PUBLISHED, Reason.SUSPENDED})
+STALLED = frozenset(Reason) - RECONCILING - QUIET
+POINTS = 5
+"""Progress is told at a new stage or when it grew by this many points."""
+WARNINGS = 16
+
+
+def compose(seen: Observed, decision: Decision, job: JobFact | None, *, progress_due: bool) -> ModelOptimizationStatus:
+    """The new status. `job` is that of the wanted run, when there is one."""
+    before, reason = seen.status, decision.reason
+    if reason is None:
+        return before
+    status = _of_run(seen, decision, job)
+    progress = _progress(before.progress, seen, reason, progress_due)
+    return status.model_copy(
+        update={
+            "observed_generation": seen.fact.generation,
+            "conditions": conditions(seen, reason, decision.message),
+            "phase": phase(reason),
+            "progress": progress,
+            "summary": _summary(status.targets, progress),
+        }
+    )
+
+
+def conditions(seen: Observed, reason: Reason, message: str) -> list[Condition]:
+    """Ready always; Reconciling and Stalled only while they are true, as kstatus reads them."""
+    wanted = [(ConditionType.READY, "True" if reason is Reason.PUBLISHED else "False")]
+    if reason in RECONCILING:
+        wanted.append((ConditionType.RECONCILING, "True"))
+    if reason in STALLED:
+        wanted.append((ConditionType.STALLED, "True"))
+    before = {c.type: c for c in seen.status.conditions}
+    made = []
+    for type_, value in wanted:
+        known = before.get(type_)
+        since = known.last_transition_time if known is not None and known.status == value else timestamp(seen.now)
+        made.append(
+            Condition.model_validate(
+                {
+                    "type": type_,
+                    "status": value,
+                    "reason": reason,
+                    "message": clean(message, 2048),
+                    "last_transition_time": since,
+                    "observed_generation": seen.fact.generation,
+                }
+            )
+        )
+    return made
+
+
+def phase(reason: Reason) -> Phase:
+    """One word for people."""
+    if reason in (Reason.RUNNING, Reason.RETRYING):
+        return Phase.RUNNING
+    if reason is Reason.SUSPENDED:
+        return Phase.SUSPENDED
+    if reason is Reason.PUBLISHED:
+        return Phase.SUCCEEDED
+    return Phase.FAILED if reason in STALLED else Phase.PENDING
+
+
+def clean(text: str, limit: int) -> str:
+    """Words of others, without control characters and cut to fit."""
+    printable = "".join(c if c.isprintable() else " " for c in text)
+    return printable if len(printable) <= limit else printable[: limit - 1] + "…"
+
+
+def _of_run(seen: Observed, decision: Decision, job: JobFact | None) -> ModelOptimizationStatus:
+    """With the part that speaks of the run; a run that is not launched yet leaves the former one standing."""
+    before = seen.status
+    if decision.action is Action.STOP and before.run is not None and before.run.finished_at is not None:
+        return before
+    if job is None or job.run_id != seen.run_id:
+        return before
+    run = _run(seen, job, launched=decision.action is Action.LAUNCH)
+    new = before.run is None or before.run.id != run.id
+    update: dict[str, Any] = {"run": run, "warnings": _warnings(seen.warnings)}
+    if new or (before.run is not None and before.run.finished_at is not None and run.finished_at is None):
+        update |= {"targets": [], "stages": [], "report": None}
+    if new:
+        update["runs"] = _history(seen)
+    if decision.ending is not None:
+        update |= _ended(seen, run, decision.ending.result)
+    return before.model_copy(update=update)
+
+
+def _run(seen: Observed, job: JobFact, *, launched: bool) -> RunStatus:
+    known = seen.status.run if seen.status.run is not None and seen.status.run.id == job.run_id else None
+    pods = [p.name for p in seen.pods if p.job_uid == job.uid]
+    started = known.started_at if known is not None else timestamp(job.created_at or seen.now)
+    return RunStatus(
+        id=job.run_id,
+        spec_hash=seen.spec_hash,
+        hash_version=known.hash_version if known is not None else HASH_VERSION,
+        image=job.image or "unknown",
+        rerun=seen.fact.rerun,
+        attempt=max(job.attempt, known.attempt if known is not None else 1),
+        job=job.name,
+        pod=pods[-1] if pods else (known.pod if known is not None else None),
+        started_at=started,
+        finished_at=known.finished_at if known is not None and not launched else None,
+    )
+
+
+def _ended(seen: Observed, run: RunStatus, result: Result | None) -> dict[str, Any]:
+    """What a finished run leaves behind: its figures, when it had a result."""
+    update: dict[str, Any] = {"run": run.model_copy(update={"finished_at": timestamp(seen.now)})}
+    if result is None:
+        return update
+    return update | {
+        "targets": [result.target] if result.target is not None else [],
+        "stages": result.stages,
+        "report": result.report,
+        "warnings": _warnings([*seen.warnings, *result.warnings]),
+    }
+
+
+def _warnings(texts: Iterable[str]) -> list[str]:
+    return [clean(text, 256) for text in dict.fromkeys(texts)][:WARNINGS]
+
+
+def _history(seen: Observed) -> list[PastRun]:
+    """The former runs, with the one that the new run replaces in front."""
+    before, limit = seen.status, seen.spec.runs_history_limit if seen.spec is not None else 0
+    run = before.run
+    ready = next((c.reason for c in before.conditions if c.type is ConditionType.READY), None)
+    if run is None or run.finished_at is None:
+        return before.runs[:limit]
+    reason = ready if ready in OUTCOMES else _outcome(before)
+    past = PastRun(id=run.id, reason=reason, finished_at=run.finished_at, report=before.report)
+    return [past, *before.runs][:limit]
+
+
+def _outcome(status: ModelOptimizationStatus) -> Reason:
+    """How the recorded run ended, when the condition no longer says."""
+    verdicts = [str(t.verdict) for t in status.targets]
+    known = [r for r in (Reason.PUBLISHED, Reason.GATE_MISSED, Reason.NOT_MEASURED) if str(r) in verdicts]
+    return known[0] if known else Reason.WORKER_FAILED
+
+
+def _progress(before: Progress | None, seen: Observed, reason: Reason, due: bool) -> Progress | None:
+    """Told only while the worker runs; small steps wait until they are worth a write."""
+    if reason is not Reason.RUNNING:
+        return None
+    if seen.progress is None:
+        return before
+    now = seen.progress.progress
+    now = now.model_copy(update={"message": clean(now.message, 256), "stage": clean(now.stage, 80)})
+    if before is None:
+        return now
+    moved = now.stage != before.stage or abs(now.percent - before.percent) >= POINTS
+    return now if moved and due else before
+
+
+def _summary(targets: list[TargetStatus], progress: Progress | None) -> Summary | None:
+    first = targets[0] if targets else None
+    made = Summary(
+        speedup=f"{float(first.speedup.ratio):.2f}x" if first is not None and first.speedup is not None else "",
+        drop=f"{float(first.metric.drop_points):.2f}" if first is not None and first.metric is not None else "",
+        progress=f"{progress.stage} {progress.percent}%" if progress is not None else "",
+    )
+    return made if made != Summary() else None
+
+
+def dump(status: ModelOptimizationStatus) -> dict[str, Any]:
+    """As it goes to the API server."""
+    document = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    if status.summary is not None:
+        document["summary"] = {name: text for name, text in document["summary"].items() if text}
+    return {name: value for name, value in document.items() if value not in ([], {})}
+
+
+def merge_patch(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """The smallest RFC 7386 patch from one to the other; empty when there is nothing to say."""
+    patch: dict[str, Any] = {name: None for name in before if name not in after}
+    for name, value in after.items():
+        old = before.get(name)
+        if isinstance(value, dict) and isinstance(old, dict):
+            if inner := merge_patch(old, value):
+                patch[name] = inner
+        elif name not in before or old != value:
+            patch[name] = value
+    return patch
+
+
+def known(data: bytes) -> dict[str, Any]:
+    """The status as the API server has it."""
+    document = json.loads(data)
+    return document if isinstance(document, dict) else {}

@@ -1,0 +1,182 @@
+"""The Job: as it was agreed (golden files), as the API server takes it, and free of traps."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cluster_parts import POLICY, Namespace
+from facts_parts import RUN, grant, resource, spec
+
+from cluster import ControlPlane
+from strop_api.failures import TABLE, PolicyAction
+from strop_api.identity import spec_hash
+from strop_api.policy import OptimizationPolicySpec
+from strop_api.result import REQUEST_ANNOTATION, RunRequest
+from strop_operator.build import build_job, failure_rules, literal
+from strop_operator.facts import job_fact
+from strop_operator.policy import Grant, resolve
+
+GOLDEN = Path(__file__).resolve().parent / "golden"
+GPU_IMAGE = POLICY["images"][0] | {"name": "cuda", "gpu": True, "pullSecrets": ["registry"]}
+GPU_TARGET = {
+    "name": "gpu",
+    "runtime": "ONNXRuntime",
+    "accelerator": {"resource": "nvidia.com/gpu", "count": 1, "product": "NVIDIA-L4"},
+}
+
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "cpu": ({}, {}),
+    "gpu-in-a-queue": (
+        {
+            "targets": [GPU_TARGET],
+            "worker": {
+                "queueName": "research",
+                "sharedMemory": "2Gi",
+                "priorityClassName": "low",
+                "serviceAccountName": "trainer",
+                "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+                "env": [{"name": "GREETING", "value": "$(HOME) costs $5"}],
+                "labels": {"team": "vision"},
+                "resources": {"limits": {"cpu": "4", "memory": "16Gi"}},
+            },
+        },
+        {
+            "images": [GPU_IMAGE],
+            "allow": {
+                "queues": ["research"],
+                "priorityClasses": ["low"],
+                "serviceAccounts": ["trainer"],
+                "tolerationKeys": ["nvidia.com/gpu"],
+            },
+            "proxy": {"https": "http://proxy:3128"},
+        },
+    ),
+}
+
+
+def manifest(case: str) -> dict[str, Any]:
+    changes, policy = CASES[case]
+    model = spec(**changes)
+    return build_job(resource(), model, spec_hash(model), RUN, 1, grant(model, **policy))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_job_is_as_agreed(case: str) -> None:
+    """A change of what runs in users' clusters must be seen in a review. STROP_UPDATE_GOLDEN=1 writes it anew."""
+    text = yaml.safe_dump(manifest(case), sort_keys=False, width=120)
+    path = GOLDEN / f"{case}.yaml"
+    if os.environ.get("STROP_UPDATE_GOLDEN"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+@pytest.mark.apiserver
+@pytest.mark.parametrize("case", CASES)
+def test_the_api_server_takes_the_job_strictly(plane: ControlPlane, case: str) -> None:
+    """A misspelt field would be dropped without a word, and with it what it was to protect."""
+    namespace = Namespace(plane.api)
+    body = manifest(case)
+    body["metadata"]["namespace"] = namespace.name
+    made = plane.api.post(f"{namespace.jobs}?dryRun=All&fieldValidation=Strict", body)
+    assert job_fact(made | {"metadata": made["metadata"] | {"resourceVersion": "1"}}).run_id == RUN
+
+
+def test_the_worker_reads_the_request_it_is_sent() -> None:
+    """The annotation is all that the worker knows."""
+    sent = json.loads(manifest("gpu-in-a-queue")["spec"]["template"]["metadata"]["annotations"][REQUEST_ANNOTATION])
+    request = RunRequest.model_validate(sent)
+    assert request.target == "gpu"
+    assert request.spec == spec(**CASES["gpu-in-a-queue"][0])
+    assert request.store.records_uri == "s3://strop-records/team"
+
+
+def test_no_secret_and_no_token_reaches_the_worker_by_its_environment() -> None:
+    """The kubelet expands $(NAME), Secrets of the environment included."""
+    container = manifest("gpu-in-a-queue")["spec"]["template"]["spec"]["containers"][0]
+    values = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert values["GREETING"] == "$$(HOME) costs $$5"
+    assert all(set(variable) == {"name", "value"} for variable in container["env"])
+    assert "envFrom" not in container
+    assert manifest("cpu")["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize(("value", "escaped"), [("a$b", "a$$b"), ("$(X)", "$$(X)"), ("$$(X)", "$$$$(X)"), ("", "")])
+def test_every_dollar_is_doubled(value: str, escaped: str) -> None:
+    """Two dollars stand for one, wherever they are."""
+    assert literal(value) == escaped
+
+
+def test_the_failure_policy_is_the_table() -> None:
+    """A row that the Job does not carry would be retried, or not, against the table's word."""
+    rules = failure_rules()
+    assert rules[0] == {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    by_action = {rule["action"]: rule["onExitCodes"] for rule in rules[1:]}
+    assert all(codes["containerName"] == "worker" for codes in by_action.values())
+    for row in TABLE:
+        for action, codes in by_action.items():
+            if row.exit_code is not None:
+                assert (int(row.exit_code) in codes["values"]) == (action == str(row.action))
+    assert 137 in by_action[str(PolicyAction.FAIL_JOB)]["values"]
+
+
+def test_the_labels_of_a_user_never_replace_ours() -> None:
+    """Two resources that share a UID label would share their pods."""
+    model = spec(worker={"labels": {"team": "x"}})
+    made = build_job(resource(name="n" * 80 + ".x"), model, "sha256:" + "0" * 64, RUN, 1, grant())
+    assert len(made["metadata"]["name"]) <= 63
+    assert len(made["metadata"]["labels"]["strop.dev/optimization"]) == 63
+
+
+REFUSALS = {
+    "store": ({"storeRef": {"name": "other"}}, {}, "NotAllowed", "spec.storeRef.name"),
+    "output": ({"output": {"uri": "s3://elsewhere/x"}}, {}, "NotAllowed", "spec.output.uri"),
+    "output beside the prefix": ({"output": {"uri": "s3://engines-of-others/x"}}, {}, "NotAllowed", "spec.output.uri"),
+    "output climbing out": ({"output": {"uri": "s3://engines/../x"}}, {}, "NotAllowed", "spec.output.uri"),
+    "queue": ({"worker": {"queueName": "q"}}, {}, "NotAllowed", "spec.worker.queueName"),
+    "service account": ({"worker": {"serviceAccountName": "a"}}, {}, "NotAllowed", "spec.worker.serviceAccountName"),
+    "priority": ({"worker": {"priorityClassName": "a"}}, {}, "NotAllowed", "spec.worker.priorityClassName"),
+    "runtime class": ({"worker": {"runtimeClassName": "a"}}, {}, "NotAllowed", "spec.worker.runtimeClassName"),
+    "toleration": ({"worker": {"tolerations": [{"operator": "Exists"}]}}, {}, "NotAllowed", "tolerations[0].key"),
+    "reserved label": (
+        {"worker": {"labels": {"kueue.x-k8s.io/queue-name": "q"}}}, {}, "NotAllowed", "spec.worker.labels",
+    ),
+    "claim": (
+        {"data": {"evaluation": {"uri": "pvc://secret/x.npz", "format": "Npz"}}}, {}, "NotAllowed", "pvc://secret",
+    ),
+    "accelerators": (
+        {"targets": [GPU_TARGET]}, {"images": [GPU_IMAGE], "limits": {"accelerators": 0}}, "NotAllowed", "spec.targets",
+    ),
+    "code": (
+        {"model": {"uri": "s3://m/x.pt2", "format": "TorchExport", "inputs": [
+            {"name": "x", "dtype": "float32", "shape": [1]}]}}, {}, "NotAllowed", "allowCode",
+    ),
+    "image unknown": ({"worker": {"image": "x"}}, {}, "Unsupported", "spec.worker.image"),
+    "no image with the step": ({}, {"images": [POLICY["images"][0] | {"stepTypes": []}]}, "Unsupported", "Quantize"),
+    "no image with an accelerator": ({"targets": [GPU_TARGET]}, {}, "Unsupported", "accelerator support"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "policy", "reason", "says"), REFUSALS.values(), ids=REFUSALS.keys())
+def test_what_the_policy_does_not_grant_is_refused_by_name(
+    changes: dict[str, Any], policy: dict[str, Any], reason: str, says: str
+) -> None:
+    """Each allowlist guards somebody else's rights or money."""
+    answer = resolve(spec(**changes), OptimizationPolicySpec.model_validate(POLICY | policy), "team")
+    assert not isinstance(answer, Grant)
+    assert str(answer.reason) == reason
+    assert says in answer.message
+
+
+def test_a_run_keeps_its_image_while_the_catalogue_has_it() -> None:
+    """A new first image in the catalogue must not make every record of a paused run worthless."""
+    old = POLICY["images"][0]
+    new = old | {"name": "new", "ref": "registry.example.com/strop-worker@sha256:" + "2" * 64}
+    policy = OptimizationPolicySpec.model_validate(POLICY | {"images": [new, old]})
+    kept, fresh = resolve(spec(), policy, "team", old["ref"]), resolve(spec(), policy, "team")
+    assert isinstance(kept, Grant)
+    assert isinstance(fresh, Grant)
+    assert (kept.image.ref, fresh.image.ref) == (old["ref"], new["ref"])
