@@ -1,0 +1,1 @@
+"""Architectures in the worker image, called by name from a spec. Each imports torch."""

@@ -1,0 +1,113 @@
+"""Which number formats ONNX Runtime really computes with: multiply-accumulates counted from an execution profile.
+
+The profile lists operand types and shapes of every node that ran, contrib operators included, which ONNX's own shape
+inference does not know. Kernels that have pre-packed their weights no longer list them; those come from the file.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from strop_job.backends.graphs import all_nodes
+
+INTEGERS = frozenset({"int8", "uint8"})
+CONV_WEIGHT_INPUT = {"Conv": 1, "FusedConv": 1, "NhwcFusedConv": 1, "ConvInteger": 1, "QLinearConv": 3}
+MATMULS = frozenset(
+    {
+        "MatMul", "Gemm", "FusedMatMul", "FusedGemm", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul",
+        "QLinearMatMul", "QGemm", "MatMulNBits",
+    }
+)  # fmt: skip
+INTEGER_INSIDE = frozenset({"DynamicQuantizeMatMul", "DynamicQuantizeLSTM"})
+"""Take floats and quantize them themselves."""
+UNCOUNTED = frozenset(
+    {"LSTM", "GRU", "RNN", "DynamicQuantizeLSTM", "Attention", "QAttention", "MultiHeadAttention", "Einsum",
+     "ConvTranspose", "QLinearConvTranspose"}
+)  # fmt: skip
+"""Compute that is not counted; an engine that has some says so."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Multiply-accumulates of one call."""
+
+    total: int
+    integer: int
+    half: int
+    note: str
+
+
+def node_counts(path: Path) -> Counter[str]:
+    """Nodes by operator type, subgraphs included."""
+    return Counter(node.op_type for node in all_nodes(onnx.load(str(path), load_external_data=False).graph))
+
+
+def compute_by_format(profile: Path, engine: Path) -> Compute:
+    """Sums the multiply-accumulates of the convolutions and matrix products in a profile of one call."""
+    graph = onnx.load(str(engine), load_external_data=False).graph
+    weights = _conv_weights(graph)
+    total: Counter[str] = Counter()
+    uncounted: Counter[str] = Counter()
+    for event in json.loads(profile.read_text()):
+        arguments = event.get("args", {})
+        operator = arguments.get("op_name")
+        if event.get("cat") != "Node" or not event["name"].endswith("_kernel_time"):
+            continue
+        if operator in UNCOUNTED:
+            uncounted[operator] += 1
+        macs = _macs(operator, arguments, weights.get(event["name"].removesuffix("_kernel_time")))
+        total[_format(operator, arguments)] += macs
+    note = "".join(f"{n} {op} not counted; " for op, n in sorted(uncounted.items())).rstrip("; ")
+    return Compute(sum(total.values()), total["integer"], total["half"], note)
+
+
+def _conv_weights(graph: onnx.GraphProto) -> Mapping[str, tuple[int, ...]]:
+    """Shape of every convolution's weight, by the node's name."""
+    shapes = {w.name: tuple(w.dims) for w in graph.initializer}
+    return {
+        node.name: shapes[node.input[at]]
+        for node in all_nodes(graph)
+        if (at := CONV_WEIGHT_INPUT.get(node.op_type)) is not None and node.input[at] in shapes
+    }
+
+
+def _macs(operator: str, arguments: Mapping[str, Any], weight: tuple[int, ...] | None) -> int:
+    outputs, inputs = _shapes(arguments["output_type_shape"]), _shapes(arguments["input_type_shape"])
+    if not outputs or not inputs:
+        return 0
+    size = math.prod(outputs[0])
+    if operator in CONV_WEIGHT_INPUT:
+        at = CONV_WEIGHT_INPUT[operator]
+        kernel = weight or (inputs[at] if len(inputs) > at else ())
+        return size * math.prod(kernel[1:]) if kernel else 0
+    if operator in MATMULS:
+        return size * _inner(inputs[0], outputs[0])
+    return 0
+
+
+def _inner(left: tuple[int, ...], out: tuple[int, ...]) -> int:
+    """The summed dimension of a product: what is left of the left operand when its rows are taken out.
+
+    Robust to a transposed left operand, because rows and the summed dimension share its last two axes.
+    """
+    if len(left) < 2 or len(out) < 2:
+        return left[-1] if left else 0
+    last = left[-2] * left[-1]
+    return last // out[-2] if out[-2] and last % out[-2] == 0 else left[-1]
+
+
+def _format(operator: str, arguments: Mapping[str, Any]) -> str:
+    kinds = [kind for entry in arguments["input_type_shape"] for kind in entry]
+    if operator in INTEGER_INSIDE or (kinds and kinds[0] in INTEGERS):
+        return "integer"
+    return "half" if kinds and kinds[0] == "float16" else "float"
+
+
+def _shapes(entries: list[dict[str, list[int]]]) -> list[tuple[int, ...]]:
+    return [tuple(shape) for entry in entries for shape in entry.values()]

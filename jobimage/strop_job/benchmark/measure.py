@@ -1,0 +1,148 @@
+"""The rotation: variants take turns in random order, round by round, until every one has its calls."""
+
+import random
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from strop_job.benchmark.contender import Contender
+from strop_job.benchmark.inputs import Arrays
+from strop_job.benchmark.protocol import Answer, Setup, Turn
+from strop_job.evidence import Latencies
+from strop_job.stages import Report
+
+ROUNDS = 40
+"""Rounds aimed at: what the block bootstrap resamples."""
+FIRST_WARMUP_CALLS = 10
+FIRST_WARMUP_SECONDS = 5.0
+TURN_WARMUP_CALLS = 3
+"""At the start of every turn, untimed: caches still belong to the variant before."""
+MOST_TURN_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How much is measured."""
+
+    calls: int
+    """Timed calls per variant."""
+    max_seconds: float
+    """No variant runs longer than this; the rotation then ends for all, so that they stay comparable."""
+    seed: int
+
+
+@dataclass
+class Tally:
+    """What one variant has yielded so far."""
+
+    microseconds: list[float] = field(default_factory=list)
+    rounds: list[int] = field(default_factory=list)
+    busy_seconds: float = 0.0
+    waited_seconds: float = 0.0
+    waited_cpu_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+
+    def add(self, answer: Answer, round_: int) -> None:
+        """One turn more."""
+        self.microseconds.extend(answer.microseconds)
+        self.rounds.extend([round_] * len(answer.microseconds))
+        self.busy_seconds += answer.busy_seconds
+        self.waited_seconds += answer.waited_seconds
+        self.waited_cpu_seconds += answer.waited_cpu_seconds
+        self.peak_memory_bytes = max(self.peak_memory_bytes, answer.peak_memory_bytes)
+
+    @property
+    def waiting_cpu_share(self) -> float:
+        """CPU time over wall time while another variant worked: near 0, or the figures are not worth much."""
+        return self.waited_cpu_seconds / max(self.waited_seconds, 1e-9)
+
+    def latencies(self) -> Latencies:
+        """As evidence."""
+        return Latencies(np.asarray(self.microseconds, np.float64), np.asarray(self.rounds, np.int64))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The outcome of one rotation."""
+
+    tallies: Mapping[str, Tally]
+    calls_per_turn: int
+    rounds: int
+    stopped_early: bool
+    """A variant ran out of time before it had its calls."""
+
+
+def measure(setups: Mapping[str, Setup], inputs: Arrays, schedule: Schedule, report: Report) -> Measured:
+    """Times every variant, each in a process of its own; exactly one of them works at any moment.
+
+    Raises StropError when a child crashes or hangs, and whatever `report` raises; every child is reaped either way.
+    """
+    with TemporaryDirectory(prefix="strop-benchmark-") as scratch, ExitStack() as stack:
+        folder = Path(scratch)
+        np.savez(folder / "inputs.npz", **inputs)  # type: ignore[arg-type]
+        contenders = [
+            stack.enter_context(Contender(name, _fed(setup, folder), folder)) for name, setup in setups.items()
+        ]
+        report(0.0, f"loading {len(contenders)} variants")
+        for contender in contenders:
+            contender.loaded(lambda: report(0.0, "loading"))
+        return _rotate(contenders, schedule, report)
+
+
+def _fed(setup: Setup, folder: Path) -> Setup:
+    return Setup(setup.engine, setup.target, setup.threads, setup.optimized, setup.spinning, folder / "inputs.npz")
+
+
+def _rotate(contenders: list[Contender], schedule: Schedule, report: Report) -> Measured:
+    tallies = {contender.name: Tally() for contender in contenders}
+    order = random.Random(schedule.seed)  # noqa: S311 - an order, not a secret
+    slowest = max(_warm_up(contender, lambda: report(0.0, "warming up")) for contender in contenders)
+    per_turn = calls_per_turn(schedule, slowest)
+    rounds = 0
+    while _lacking(tallies, schedule) and not _out_of_time(tallies, schedule):
+        for contender in order.sample(contenders, len(contenders)):
+            tally = tallies[contender.name]
+            turn = _turn(tally, schedule, per_turn)
+            tally.add(contender.take(turn, _alive(report, tallies, schedule)), rounds)
+        rounds += 1
+    return Measured(tallies, per_turn, rounds, stopped_early=_lacking(tallies, schedule))
+
+
+def _warm_up(contender: Contender, alive: Callable[[], None]) -> float:
+    """Seconds of one warm call."""
+    answer = contender.take(Turn(FIRST_WARMUP_CALLS, 3, FIRST_WARMUP_SECONDS), alive)
+    return float(np.median(answer.microseconds)) / 1e6
+
+
+def calls_per_turn(schedule: Schedule, call_seconds: float) -> int:
+    """Enough for ROUNDS rounds, fewer calls when a call is so slow that the time would not suffice for them."""
+    wanted = -(-schedule.calls // ROUNDS)
+    affordable = schedule.max_seconds / (ROUNDS * max(call_seconds, 1e-9)) - TURN_WARMUP_CALLS
+    return max(1, min(wanted, int(affordable)))
+
+
+def _turn(tally: Tally, schedule: Schedule, per_turn: int) -> Turn:
+    left = schedule.calls - len(tally.microseconds)
+    budget = min(MOST_TURN_SECONDS, max(schedule.max_seconds - tally.busy_seconds, 0.0))
+    return Turn(TURN_WARMUP_CALLS if per_turn > 1 else 1, min(per_turn, left), budget)
+
+
+def _lacking(tallies: Mapping[str, Tally], schedule: Schedule) -> bool:
+    return any(len(tally.microseconds) < schedule.calls for tally in tallies.values())
+
+
+def _out_of_time(tallies: Mapping[str, Tally], schedule: Schedule) -> bool:
+    return any(tally.busy_seconds >= schedule.max_seconds for tally in tallies.values())
+
+
+def _alive(report: Report, tallies: Mapping[str, Tally], schedule: Schedule) -> Callable[[], None]:
+    def tell() -> None:
+        done = sum(len(tally.microseconds) for tally in tallies.values())
+        wanted = schedule.calls * len(tallies)
+        report(done / wanted, f"{done} of {wanted} calls")
+
+    return tell

@@ -1,0 +1,27 @@
+"""The names under which engines are compared, and where their samples lie."""
+
+from enum import StrEnum
+
+SAMPLES_FILE = "latencies.npz"
+"""One float64 array of microseconds per variant, and `<variant>.rounds` (int64): the round of each call."""
+LEAST_CALLS_FOR_P99 = 300
+"""Below this a 99th percentile rests on fewer than three calls, so none is reported."""
+LEAST_ROUNDS = 8
+"""Below this a block bootstrap says nothing."""
+
+
+class Variant(StrEnum):
+    """What is measured against what, on the same runtime and device."""
+
+    OPTIMIZED = "optimized"
+    """The candidate: the graph after every step, compiled."""
+    ORIGINAL = "original"
+    """The exported graph, compiled the same way, not optimized."""
+    FP16 = "fp16"
+    """The exported graph cast to half precision, compiled."""
+    PLAIN = "plain"
+    """The exported graph with the runtime's own optimizations off: what the runtime alone gains."""
+
+
+UNQUANTIZED = (Variant.ORIGINAL, Variant.FP16)
+"""The baselines of `over: BestUnquantized`; the fastest counts."""

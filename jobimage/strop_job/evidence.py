@@ -1,0 +1,110 @@
+"""What the gates are held against: raw samples and facts read back from the measurement artifacts, nothing judged."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strop_job.benchmark.variants import SAMPLES_FILE
+from strop_job.stages import Artifact, Facts
+from strop_job.statistics import Floats, Ints
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """Timed calls of one variant: microseconds, and the round of the rotation each call fell in."""
+
+    microseconds: Floats
+    rounds: Ints
+
+    @property
+    def median(self) -> float:
+        """Microseconds."""
+        return float(np.median(self.microseconds))
+
+    def quantile(self, share: float) -> float:
+        """Microseconds below which `share` of the calls lie."""
+        return float(np.quantile(self.microseconds, share))
+
+
+@dataclass(frozen=True)
+class MetricEvidence:
+    """The metric before and after, with what an interval can be made from."""
+
+    name: str
+    original: float
+    optimized: float
+    higher_is_better: bool
+    samples: int
+    per_sample: tuple[Floats, Floats] | None = None
+    """Figures whose mean is the metric: of the original, of the engine."""
+    predictions: tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None = None
+    """For a metric that must be recomputed: labels, predictions of the original, of the engine."""
+
+    @property
+    def loss(self) -> float:
+        """How much worse the engine is, in the metric's unit; negative when it is better."""
+        return self.original - self.optimized if self.higher_is_better else self.optimized - self.original
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that was measured. What is None was not."""
+
+    metric: MetricEvidence | None
+    fidelity: Mapping[str, float]
+    parity: Mapping[str, Any] | None
+    latencies: Mapping[str, Latencies]
+    engine_size_bytes: int | None
+
+
+def gather(verify: Artifact | None, benchmark: Artifact | None, engine_size_bytes: int | None) -> Evidence:
+    """Reads the measurements back. An artifact that is missing leaves its part unmeasured."""
+    facts: Facts = verify.facts if verify else {}
+    parity = facts.get("parity")
+    return Evidence(
+        metric=_metric(verify) if verify else None,
+        fidelity={k: float(v) for k, v in _mapping(facts.get("fidelity")).items() if isinstance(v, int | float)},
+        parity=_mapping(parity) if parity else None,
+        latencies=read_latencies(benchmark) if benchmark else {},
+        engine_size_bytes=engine_size_bytes,
+    )
+
+
+def read_latencies(benchmark: Artifact) -> dict[str, Latencies]:
+    """Raw samples of every variant, by its name."""
+    with np.load(benchmark.folder / SAMPLES_FILE, allow_pickle=False) as arrays:
+        names = [name for name in arrays.files if not name.endswith(".rounds")]
+        return {name: Latencies(arrays[name], arrays[f"{name}.rounds"]) for name in names}
+
+
+def _metric(verify: Artifact) -> MetricEvidence | None:
+    facts = _mapping(verify.facts.get("metric"))
+    if not facts:
+        return None
+    return MetricEvidence(
+        name=str(facts["name"]),
+        original=float(facts["original"]),
+        optimized=float(facts["optimized"]),
+        higher_is_better=bool(facts["higherIsBetter"]),
+        samples=int(facts["samples"]),
+        **_raw_samples(verify),
+    )
+
+
+def _raw_samples(verify: Artifact) -> dict[str, Any]:
+    file = next((name for name in verify.files if name.endswith(".npz")), None)
+    if file is None:
+        return {}
+    with np.load(verify.folder / file, allow_pickle=False) as arrays:
+        pairs = {
+            "per_sample": ("original", "optimized"),
+            "predictions": ("labels", "original_predictions", "optimized_predictions"),
+        }
+        return {k: tuple(arrays[n] for n in names) for k, names in pairs.items() if set(names) <= set(arrays.files)}
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {}

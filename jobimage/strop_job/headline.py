@@ -1,0 +1,106 @@
+"""The headline figures of a run, as the contract carries them, and what must be said of them unasked."""
+
+from collections.abc import Iterator, Mapping
+
+from strop_api.status import Latency, MetricFigures, Speedup
+from strop_api.targets import SpeedupOver
+from strop_job.benchmark.variants import LEAST_CALLS_FOR_P99, LEAST_ROUNDS, UNQUANTIZED, Variant
+from strop_job.evidence import Latencies, MetricEvidence
+from strop_job.figures import figure, ratio_text
+from strop_job.losses import loss_points
+from strop_job.statistics import LEVEL, Interval, median_ratio
+
+PHRASES = {
+    SpeedupOver.ORIGINAL: "the original",
+    SpeedupOver.BEST_UNQUANTIZED: "the best unquantized variant",
+    SpeedupOver.FP16: "FP16",
+}
+"""What each baseline is called in a sentence."""
+
+BASELINES = {
+    SpeedupOver.ORIGINAL: (Variant.ORIGINAL,),
+    SpeedupOver.FP16: (Variant.FP16,),
+    SpeedupOver.BEST_UNQUANTIZED: UNQUANTIZED,
+}
+"""The variants each baseline may be; the fastest that was measured counts."""
+
+
+def baseline(measured: Mapping[str, Latencies], over: SpeedupOver) -> Latencies | None:
+    """The fastest measured variant that `over` may mean."""
+    found = [measured[name] for name in BASELINES[over] if name in measured]
+    return min(found, key=lambda latencies: latencies.median, default=None)
+
+
+def compare(measured: Mapping[str, Latencies], over: SpeedupOver, level: float, seed: int) -> Interval | str:
+    """Baseline over engine, ratio of medians with its interval; or, in words, why there is none."""
+    candidate, base = measured.get(Variant.OPTIMIZED), baseline(measured, over)
+    if candidate is None or base is None:
+        return f"latency of {PHRASES[over] if candidate is not None else 'the engine'} was not measured"
+    return compare_pair(base, candidate, level, seed)
+
+
+def compare_pair(base: Latencies, candidate: Latencies, level: float, seed: int) -> Interval | str:
+    """As `compare`, of two given variants."""
+    rounds = len(set(candidate.rounds.tolist()) & set(base.rounds.tolist()))
+    if rounds < LEAST_ROUNDS:
+        return f"only {rounds} rounds fitted into spec.benchmark.maxSeconds, and {LEAST_ROUNDS} are needed"
+    blocks = (base.rounds, candidate.rounds)
+    return median_ratio(base.microseconds, candidate.microseconds, blocks, level=level, seed=seed)
+
+
+def metric_figures(metric: MetricEvidence | None, seed: int) -> MetricFigures | None:
+    """Before, after, and the loss in points with its 95% interval; None when a figure is missing or not a number."""
+    if metric is None:
+        return None
+    original, optimized, drop = figure(metric.original), figure(metric.optimized), figure(metric.loss * 100)
+    if original is None or optimized is None or drop is None:
+        return None
+    interval = loss_points(metric, LEVEL, seed)
+    return MetricFigures(
+        name=metric.name,
+        original=original,
+        optimized=optimized,
+        drop_points=drop,
+        low=figure(interval.low) if interval else None,
+        high=figure(interval.high) if interval else None,
+        samples=metric.samples,
+    )
+
+
+def latency_figures(measured: Latencies | None) -> Latency | None:
+    """Median and, from 300 calls on, the 99th percentile."""
+    if measured is None:
+        return None
+    calls = len(measured.microseconds)
+    return Latency(
+        p50_microseconds=round(measured.median),
+        p99_microseconds=round(measured.quantile(0.99)) if calls >= LEAST_CALLS_FOR_P99 else None,
+        calls=calls,
+    )
+
+
+def speedup_figures(comparison: Interval | str, over: SpeedupOver) -> Speedup | None:
+    """The 95% comparison as the contract carries it."""
+    if isinstance(comparison, str):
+        return None
+    point, low, high = figure(comparison.point), figure(comparison.low), figure(comparison.high)
+    if point is None or low is None or high is None:
+        return None
+    return Speedup(ratio=point, low=low, high=high, over=over.value)
+
+
+def speed_notes(comparison: Interval | str, over: SpeedupOver) -> Iterator[str]:
+    """Says "slower" and "not faster", whether a gate asks or not."""
+    if isinstance(comparison, str):
+        yield f"no speed-up is stated: {comparison}"
+        return
+    words = f"than {PHRASES[over]}: {speed_text(comparison)}"
+    if comparison.high < 1:
+        yield f"slower {words}"
+    elif comparison.low <= 1:
+        yield f"not faster {words}, the interval includes 1"
+
+
+def speed_text(interval: Interval, level: float = LEVEL) -> str:
+    """`0.31x (95% 0.30 to 0.33)`."""
+    return f"{ratio_text(interval.point)} ({level * 100:g}% {interval.low:.2f} to {interval.high:.2f})"

@@ -1,0 +1,130 @@
+"""Runs torch's export in a child process: torch's memory and threads leave with it, and code can be locked in."""
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from strop_api.model import ModelSource
+from strop_job.errors import InvalidInput, StropError, Unsupported
+from strop_job.hardware import this_machine
+
+RESULT_LIMIT_BYTES = 65_536
+TIMEOUT_SECONDS = 3600
+POLL_SECONDS = 0.5
+ERRORS: dict[str, type[StropError]] = {c.__name__: c for c in (InvalidInput, Unsupported, StropError)}
+PASSED_ON = ("PATH", "LANG", "STROP_CALLABLES", "PYTHONPATH")
+"""The environment of a trusted child; nothing that could hold a credential."""
+
+
+@dataclass(frozen=True)
+class ExportOrder:
+    """What the child is told, as JSON. Paths are absolute."""
+
+    model: dict[str, object]
+    """`ModelSource`, dumped."""
+    source_folder: str
+    source_files: list[str]
+    folder: str
+    """Where the child writes; all it may write when isolated."""
+    seed: int
+    code: str | None = None
+    """Source file of the architecture's callable, when it is not the image's."""
+    isolated: bool = False
+    """Locked in: no environment, no network, no other file."""
+
+
+def export_in_child(
+    order: ExportOrder, *, waiting: Callable[[], None] = lambda: None, timeout_seconds: float = TIMEOUT_SECONDS
+) -> None:
+    """Run the export; `model.onnx`, `references.json` and `reference-<i>.npz` lie in the order's folder afterwards.
+
+    `waiting` is called twice a second; when it raises, the child is killed. Raises what the child said was wrong, or
+    StropError with its last words when it died.
+    """
+    folder = Path(order.folder)
+    order_file, result_file = folder / "order.json", folder / "result.json"
+    order_file.write_text(json.dumps(asdict(order)))
+    with (folder / "log.txt").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-s", "-m", "strop_job.models.child", str(order_file)],
+            env=_environment(order),
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        code = _wait(process, waiting, timeout_seconds)
+    _refuse_links(folder)
+    _raise_for(result_file, code, folder / "log.txt", order)
+
+
+def _environment(order: ExportOrder) -> dict[str, str]:
+    own = {"HOME": order.folder, "TMPDIR": order.folder}
+    own["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(this_machine().threads))
+    names = PASSED_ON[:2] if order.isolated else PASSED_ON
+    return {name: os.environ[name] for name in names if name in os.environ} | own
+
+
+def _wait(process: "subprocess.Popen[bytes]", waiting: Callable[[], None], timeout_seconds: float) -> int:
+    deadline = time.monotonic() + timeout_seconds
+    try:
+        while time.monotonic() < deadline:
+            try:
+                return process.wait(POLL_SECONDS)
+            except subprocess.TimeoutExpired:
+                waiting()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    raise Unsupported(
+        f"the export took longer than {timeout_seconds:.0f} s", field="spec.model", mend="use a smaller one"
+    )
+
+
+def _refuse_links(folder: Path) -> None:
+    """A locked-in child could leave a link to a file it may not read, for us to read in its stead."""
+    for path in folder.rglob("*"):
+        mode = path.lstat()
+        if not ((stat.S_ISREG(mode.st_mode) and mode.st_nlink == 1) or stat.S_ISDIR(mode.st_mode)):
+            shutil.rmtree(folder)
+            raise InvalidInput("the model's code left something that is not a plain file", field="spec.model.uri")
+
+
+def _raise_for(result_file: Path, code: int, log: Path, order: ExportOrder) -> None:
+    if not result_file.exists() or result_file.stat().st_size > RESULT_LIMIT_BYTES:
+        words = " ".join(_tail(log).split())[-400:]
+        kind = InvalidInput if order.isolated else StropError
+        raise kind(f"the export ended with code {code}: {words}", field="spec.model")
+    result = json.loads(result_file.read_text())
+    if "error" in result:
+        raise ERRORS.get(str(result["error"]), StropError)(
+            str(result.get("message", "")), field=result.get("field"), mend=result.get("mend")
+        )
+
+
+def _tail(log: Path, size_bytes: int = 4096) -> str:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - size_bytes))
+        return file.read().decode(errors="replace")
+
+
+def order_for(
+    model: ModelSource, folder: Path, source_folder: Path, source_files: tuple[str, ...], *, seed: int
+) -> ExportOrder:
+    """An order for a model in the image's own code."""
+    return ExportOrder(
+        model=model.model_dump(mode="json", by_alias=True),
+        source_folder=str(source_folder.resolve()),
+        source_files=list(source_files),
+        folder=str(folder.resolve()),
+        seed=seed,
+    )

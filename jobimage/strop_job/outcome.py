@@ -1,0 +1,176 @@
+"""How a run ended: errors become outcomes with short messages that hold no secret, and figures become the Result."""
+
+import errno
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue
+
+from strop_api.failures import OUTCOME_EXIT_CODES, ExitCode
+from strop_api.optimization import ModelOptimizationSpec
+from strop_api.result import Outcome, Result, RunRequest
+from strop_api.status import (
+    ArtifactRef,
+    StageStatus,
+    TargetStatus,
+    TargetVerdict,
+)
+from strop_api.steps import Precision
+from strop_job.errors import DiskFull, StropError
+
+if TYPE_CHECKING:
+    from strop_job.gates import Judgement
+
+MESSAGE_LIMIT = 600
+SECRET = re.compile(
+    r"(?i)((?:x-amz-[a-z-]*(?:signature|credential|token)|aws_?[a-z_]*(?:key|token)[a-z_]*|secret[a-z_-]*|password|"
+    r"passwd|token|authorization|accesskey)\s*[=:]\s*)(?:bearer\s+|basic\s+)?[^\s&,;'\"]+"
+)
+USER_INFO = re.compile(r"(?i)([a-z][a-z0-9+.-]*://)[^/\s@]+@")
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+VERDICTS = {
+    Outcome.PUBLISHED: TargetVerdict.PUBLISHED,
+    Outcome.GATE_MISSED: TargetVerdict.GATE_MISSED,
+    Outcome.NOT_MEASURED: TargetVerdict.NOT_MEASURED,
+}
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """One stage of the run as it went."""
+
+    name: str
+    seconds: float
+    """Wall time; for a cached stage what it had cost when it ran."""
+    cached: bool
+    digest: str
+    size_bytes: int = 0
+    """Of all files it yielded."""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why a run ended early."""
+
+    outcome: Outcome
+    message: str
+    field: str | None = None
+    mend: str | None = None
+
+
+def redact(text: str, secrets: Iterable[str] = ()) -> str:
+    """The text without the given secrets, signatures, tokens and user names in addresses."""
+    for secret in secrets:
+        if len(secret) >= 4:
+            text = text.replace(secret, "[hidden]")
+    return USER_INFO.sub(r"\1[hidden]@", SECRET.sub(r"\1[hidden]", text))
+
+
+def diagnose(error: BaseException, stage: str, secrets: Iterable[str] = ()) -> Trouble:
+    """What an exception means: foreseen errors speak for themselves, a full disk is found anywhere in the chain."""
+    if isinstance(error, StropError) and not isinstance(error, DiskFull):
+        return Trouble(error.outcome, redact(error.message, secrets)[:MESSAGE_LIMIT], error.field, error.mend)
+    if any(_no_space(e) for e in _chain(error)):
+        return Trouble(
+            Outcome.DISK_FULL,
+            f"no space left on the scratch volume during {stage}",
+            "spec.worker.scratch",
+            "give the run more scratch",
+        )
+    if isinstance(error, MemoryError):
+        return Trouble(
+            Outcome.FAILED,
+            f"memory ran out during {stage}",
+            "spec.worker.resources.limits.memory",
+            "give the run more memory",
+        )
+    first = next(iter(str(error).strip().splitlines()), "")
+    return Trouble(Outcome.FAILED, redact(f"{stage}: {type(error).__name__}: {first}", secrets)[:MESSAGE_LIMIT])
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _no_space(error: BaseException) -> bool:
+    if isinstance(error, DiskFull):
+        return True
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
+        return True
+    return "No space left on device" in str(error)
+
+
+def exit_code(outcome: Outcome) -> ExitCode:
+    """The process's exit code, as the failure table has it."""
+    return OUTCOME_EXIT_CODES[outcome]
+
+
+def now() -> str:
+    """The time as the API writes it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def figure(value: float) -> str:
+    """Seconds as a decimal string."""
+    return f"{value:.2f}"
+
+
+def realised_precision(spec: ModelOptimizationSpec, facts: Mapping[str, JsonValue]) -> str | None:
+    """How much of the engine's compute really runs at the precision that was asked last, from verify's inspection."""
+    asked = [step.quantize.precision for step in spec.steps if step.quantize is not None]
+    inspection = facts.get("inspection")
+    if not asked or not isinstance(inspection, Mapping):
+        return None
+    part = inspection.get("halfMacs" if asked[-1] is Precision.FP16 else "integerMacs")
+    whole = inspection.get("macs")
+    if not isinstance(part, int) or not isinstance(whole, int) or whole <= 0:
+        return "not inspected"
+    return f"{part / whole:.1%} of multiply-accumulates in {asked[-1]}"
+
+
+def make_result(
+    request: RunRequest,
+    outcome: Outcome,
+    *,
+    message: str = "",
+    field: str | None = None,
+    judgement: "Judgement | None" = None,
+    artifact: ArtifactRef | None = None,
+    rows: Sequence[StageRow] = (),
+    warnings: Sequence[str] = (),
+    report: str | None = None,
+    model_digest: str | None = None,
+    realised_precision: str | None = None,
+) -> Result:
+    """The Result; an artifact is named exactly when it was published."""
+    target = None
+    if judgement is not None:
+        target = TargetStatus(
+            name=request.target,
+            verdict=VERDICTS.get(outcome, TargetVerdict.FAILED),
+            artifact=artifact if outcome is Outcome.PUBLISHED else None,
+            metric=judgement.metric,
+            latency=judgement.latency,
+            speedup=judgement.speedup,
+            realised_precision=realised_precision,
+            gates=list(judgement.gates),
+        )
+    return Result(
+        run_id=request.run_id,
+        outcome=outcome,
+        message=message[:2048],
+        field=field[:256] if field else None,
+        target=target,
+        stages=[StageStatus(name=r.name[:80], seconds=figure(r.seconds), cached=r.cached) for r in rows][:64],
+        warnings=[w[:256] for w in warnings][:16],
+        report=report,
+        model_digest=model_digest,
+        finished_at=now(),
+    )

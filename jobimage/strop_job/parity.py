@@ -1,0 +1,140 @@
+"""Compile parity: an engine must compute what its own graph says, at every size it will serve."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from strop_api.model import Dimension, ModelSource
+from strop_job.backends import Arrays, Session
+from strop_job.batches import batch_dimension, resized
+from strop_job.errors import StropError
+
+FLOAT_TOLERANCE = 1e-3
+"""Fusion and another order of summation are allowed; another result is not."""
+HALF_TOLERANCE = 1e-2
+INTEGER_TOLERANCE = 0.1
+"""Only where nothing else is known: an integer graph whose float original was not run beside it."""
+SHARE_OF_QUANTIZATION_ERROR = 0.75
+"""An integer graph rounds; where fusion moves a value by an ulp, a rounding tips and its error travels on. That noise
+grows with the quantization's own error, so it is measured against it. Measured shares: magika static 0.00, MiniLM-L6
+dynamic 0.41, MiniLM-L6 static 0.36. An engine of another graph has a share of 1 (the unquantized one) or more."""
+SAMPLES_A_POINT = 16
+"""Real samples run at each size, in as many calls as that takes."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One size at which the engine and its graph were run."""
+
+    sizes: Mapping[str, int]
+    error: float
+    """Relative RMS error of the engine against the graph, over all outputs; infinite where forms differ."""
+    quantization_error: float | None
+    """The graph's own, against the original; None without an original."""
+
+    def facts(self) -> dict[str, JsonValue]:
+        """As JSON."""
+        return {
+            "sizes": dict(self.sizes),
+            "error": _json(self.error),
+            "quantizationError": _json(self.quantization_error),
+        }
+
+
+def sizes_to_try(model: ModelSource) -> list[dict[str, int]]:
+    """All dimensions at their min, opt and max, and two odd sizes between; without repeats."""
+    rules = (
+        lambda d: d.min,
+        lambda d: d.opt,
+        lambda d: d.max,
+        lambda d: _odd(d, (d.min + d.opt) // 2),
+        lambda d: _odd(d, (d.opt + d.max) // 2),
+    )
+    tried = {tuple(rule(d) for d in model.dimensions) for rule in rules}
+    return [dict(zip((d.name for d in model.dimensions), sizes, strict=True)) for sizes in sorted(tried)]
+
+
+def _odd(dimension: Dimension, near: int) -> int:
+    """An odd size near one, in bounds where there is one: no multiple of a vector's width."""
+    odd = near if near % 2 else near + 1
+    return odd if odd <= dimension.max else max(dimension.min, dimension.max - 1)
+
+
+def compare(
+    engine: Session,
+    graph: Session,
+    original: Session | None,
+    samples: Arrays,
+    model: ModelSource,
+    sizes: Mapping[str, int],
+) -> Point:
+    """Runs all on the same real samples, resized."""
+    batch = batch_dimension(model)
+    rows = batch if isinstance(batch, int) else sizes[batch.name]
+    signal = noise = own_signal = own_noise = 0.0
+    for call in range(math.ceil(SAMPLES_A_POINT / rows)):
+        inputs = resized(samples, model, sizes, first=call * rows)
+        expected = graph.run(inputs)
+        signal, noise = _add((signal, noise), expected, engine.run(inputs))
+        if original is not None:
+            own_signal, own_noise = _add((own_signal, own_noise), original.run(inputs), expected)
+    own = None if original is None else _relative(own_signal, own_noise)
+    return Point(dict(sizes), _relative(signal, noise), own)
+
+
+def tolerance(points: list[Point], *, integer: bool, half: bool) -> float:
+    """The largest relative error that compiling may add."""
+    if not integer:
+        return HALF_TOLERANCE if half else FLOAT_TOLERANCE
+    own = [point.quantization_error for point in points if point.quantization_error is not None]
+    if not own:
+        return INTEGER_TOLERANCE
+    return max(FLOAT_TOLERANCE, SHARE_OF_QUANTIZATION_ERROR * float(np.sqrt(np.mean(np.square(own)))))
+
+
+def facts(points: list[Point], bound: float) -> dict[str, JsonValue]:
+    """`shapes`, `worst` error and `tolerance`; whether that is good enough is a gate's business.
+
+    Raises StropError where an output is missing, misshapen or not a number: then there is nothing to judge.
+    """
+    for point in points:
+        if not math.isfinite(point.error):
+            where = ", ".join(f"{name}={size}" for name, size in point.sizes.items()) or "its fixed shape"
+            raise StropError(
+                f"the compiled engine's outputs are missing, misshapen or NaN at {where}, the graph's own are not",
+                field="spec.targets[].onnxRuntime.graphOptimization",
+                mend="compile with a lower level",
+            )
+    worst = max(point.error for point in points)
+    return {"shapes": [point.facts() for point in points], "worst": worst, "tolerance": bound, "passed": worst <= bound}
+
+
+def _add(
+    sums: tuple[float, float], expected: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]]
+) -> tuple[float, float]:
+    """Adds the energy of the expected outputs and of the differences. Each output counts alike, whatever its scale."""
+    signal, noise = sums
+    for name, reference in expected.items():
+        value = found.get(name)
+        if value is None or value.shape != reference.shape:
+            return signal, math.inf
+        a, b = reference.astype(np.float64), value.astype(np.float64)
+        if np.isfinite(a).all() and not np.isfinite(b).all():
+            return signal, math.inf
+        scale = float(np.nansum(a * a)) or 1.0
+        signal += 1.0
+        noise += float(np.nansum((a - b) ** 2)) / scale
+    return signal, noise
+
+
+def _relative(signal: float, noise: float) -> float:
+    return math.sqrt(noise / signal) if signal else 0.0
+
+
+def _json(value: float | None) -> float | None:
+    return value if value is None or math.isfinite(value) else None

@@ -1,0 +1,243 @@
+"""One run from its plan to its end: walk the stages, judge, report, and publish if and only if every gate passed.
+
+Records are the only memory. Once the walk has begun the run ends in a `Finished`, never in an exception.
+"""
+
+import logging
+import shutil
+import tempfile
+import time
+import traceback
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import JsonValue, ValidationError
+
+from strop_api.result import Outcome, Result
+from strop_api.status import ArtifactRef
+from strop_job.errors import InvalidInput
+from strop_job.gates import Judgement, judge
+from strop_job.hardware import require
+from strop_job.outcome import StageRow, diagnose, make_result, now, realised_precision, redact
+from strop_job.plan import Plan
+from strop_job.progress import TAIL, TAIL_WEIGHT
+from strop_job.provenance import provenance
+from strop_job.publish import publish
+from strop_job.stages import Artifact, ArtifactKind
+from strop_job.store.objects import ObjectMissing, disk_full_is_named, join
+from strop_job.walk import Shop, Walk, size_bytes
+
+MODELS = frozenset({ArtifactKind.SOURCE, ArtifactKind.ONNX_GRAPH, ArtifactKind.ENGINE})
+RESULT, RESULT_LIMIT_BYTES = "result.json", 1 << 20
+COMPANIONS = "onnx"
+"""Folder of a published run with the optimized graph, where the spec lists it."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the judgement saw and what came of it."""
+
+    judgement: Judgement
+    verify: Artifact
+    benchmark: Artifact
+    artifact: ArtifactRef | None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How the run ended, for the command line and the termination message."""
+
+    result: Result
+    rows: tuple[StageRow, ...] = ()
+    judgement: Judgement | None = None
+    report_uris: tuple[str, ...] = ()
+    """HTML and JSON."""
+    seconds: float = 0.0
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it ended."""
+        return self.result.outcome
+
+    @property
+    def places(self) -> tuple[tuple[str, str], ...]:
+        """Where to look: name and address of the report's two forms and of the engine."""
+        named = zip(("report", "figures"), self.report_uris, strict=False)
+        artifact = self.result.target.artifact if self.result.target else None
+        return (*named, *((("engine", artifact.uri),) if artifact else ()))
+
+
+def run(plan: Plan, shop: Shop) -> Finished:
+    """Carries the plan out; what goes wrong becomes the outcome. Raises only when scratch cannot be written at all."""
+    began = time.monotonic()
+    folder = _folder_in(shop.scratch, plan.request.run_id)
+    walk = Walk(plan, shop, folder)
+    try:
+        finished = _walk(walk)
+    except BaseException as error:
+        finished = _ended_early(walk, error)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return replace(finished, seconds=time.monotonic() - began)
+
+
+def _folder_in(scratch: Path, run_id: str) -> Path:
+    try:
+        with disk_full_is_named(scratch):
+            scratch.mkdir(parents=True, exist_ok=True)
+            return Path(tempfile.mkdtemp(prefix=f"run-{run_id}-", dir=scratch))
+    except OSError as error:
+        raise InvalidInput(f"{scratch} cannot be written: {error.strerror}", mend="give a folder that can") from error
+
+
+def _walk(walk: Walk) -> Finished:
+    if walk.shop.answer_published and (earlier := _published_before(walk)) is not None:
+        return earlier
+    require(walk.plan.target, walk.plan.target_index, walk.shop.hardware)
+    for stage in walk.plan.stages:
+        walk.step(stage)
+    walk.shop.records.remember_run(walk.plan.request.run_id, [d.record.key for d in walk.done.values()])
+    walk.tracker.begin(TAIL, TAIL_WEIGHT)
+    finished = _conclude(walk)
+    walk.tracker.finish()
+    return finished
+
+
+def _published_before(walk: Walk) -> Finished | None:
+    """The result of this very run, if it was published and the artifact is still there."""
+    try:
+        result = Result.model_validate_json(walk.shop.store.read(join(reports_uri(walk), RESULT), RESULT_LIMIT_BYTES))
+    except (ObjectMissing, ValidationError):
+        return None
+    artifact = result.target.artifact if result.target else None
+    if result.outcome is not Outcome.PUBLISHED or artifact is None or walk.shop.store.stat(artifact.uri) is None:
+        return None
+    stages = [stage.model_copy(update={"cached": True}) for stage in result.stages]
+    rows = tuple(StageRow(stage.name, float(stage.seconds), True, "") for stage in stages)
+    return Finished(result.model_copy(update={"stages": stages}), rows)
+
+
+def _conclude(walk: Walk) -> Finished:
+    """Judge, publish what passed, and write the report of what happened."""
+    plan, request = walk.plan, walk.plan.request
+    verify, benchmark = walk.artifact(plan.verify), walk.artifact(plan.benchmark)
+    size = size_bytes(walk.done[plan.engine].record)
+    judgement = judge(request.spec, plan.target, verify, benchmark, size)
+    artifact = _publish(walk, judgement) if judgement.passed else None
+    judged = Judged(judgement, verify, benchmark, artifact)
+    uris = _report(walk, judgement.outcome, judgement.message, judged)
+    result = make_result(
+        request,
+        judgement.outcome,
+        message=judgement.message,
+        judgement=judgement,
+        artifact=artifact,
+        rows=walk.rows,
+        warnings=plan.warnings,
+        report=uris[0],
+        model_digest=walk.done[plan.model].record.digest,
+        realised_precision=realised_precision(request.spec, verify.facts),
+    )
+    _keep(walk, result)
+    return Finished(result, walk.rows, judgement, uris)
+
+
+def _publish(walk: Walk, judgement: Judgement) -> ArtifactRef:
+    """Puts the engine, and what the spec lists beside it, where the spec says; only the engine was measured."""
+    plan, request = walk.plan, walk.plan.request
+    engine = walk.artifact(plan.engine)
+    files = {name: engine.folder / name for name in engine.files}
+    for stage in plan.companions:
+        companion = walk.artifact(stage)
+        files |= {f"{COMPANIONS}/{name}": companion.folder / name for name in companion.files}
+    return publish(
+        walk.shop.store,
+        request.spec.output.uri,
+        request.run_id,
+        request.uid,
+        files,
+        _provenance(walk, judgement),
+        measured=engine.files,
+    )
+
+
+def _report(walk: Walk, outcome: Outcome, message: str, judged: Judged | None = None) -> tuple[str, ...]:
+    """Writes the report beside the records, for every outcome; returns the addresses of HTML and JSON."""
+    from strop_job.report import RunReport, write_report  # draws: slow to import, and needed at the end alone
+
+    records = {name: done.record for name, done in walk.done.items()}
+    folder = walk.folder / "report"
+    folder.mkdir()
+    report = RunReport(
+        request=walk.plan.request,
+        outcome=outcome,
+        finished_at=now(),
+        message=message,
+        judgement=judged.judgement if judged else None,
+        stages=walk.rows,
+        facts={name: record.facts for name, record in records.items()},
+        sizes={name: size_bytes(r) for name, r in records.items() if r.kind in MODELS},
+        verify=judged.verify if judged else None,
+        benchmark=judged.benchmark if judged else None,
+        provenance=_provenance(walk, judged.judgement if judged else None),
+        warnings=walk.plan.warnings,
+        artifact=judged.artifact if judged else None,
+    )
+    uris = []
+    for path in write_report(folder, report):
+        uris.append(join(reports_uri(walk), path.name))
+        walk.shop.store.upload(uris[-1], path)
+    return tuple(uris)
+
+
+def _ended_early(walk: Walk, error: BaseException) -> Finished:
+    """What happened, in words without secrets; the trace goes to the log of the worker alone."""
+    trouble = diagnose(error, walk.current, walk.shop.secrets)
+    if trouble.outcome is Outcome.FAILED:
+        log.error("%s", redact("".join(traceback.format_exception(error)), walk.shop.secrets))
+    message = trouble.message + (f" ({trouble.mend})" if trouble.mend else "")
+    uris = _report_if_possible(walk, trouble.outcome, message)
+    model = walk.done.get(walk.plan.model)
+    result = make_result(
+        walk.plan.request,
+        trouble.outcome,
+        message=message,
+        field=trouble.field,
+        rows=walk.rows,
+        warnings=walk.plan.warnings,
+        report=uris[0] if uris else None,
+        model_digest=model.record.digest if model else None,
+    )
+    return Finished(result, walk.rows, None, uris)
+
+
+def _report_if_possible(walk: Walk, outcome: Outcome, message: str) -> tuple[str, ...]:
+    """The report of a run that ended early; none when there is no time, no store or no room for it."""
+    if outcome in (Outcome.EVICTED, Outcome.STORE_FAILED, Outcome.DISK_FULL):
+        return ()
+    try:
+        return _report(walk, outcome, message)
+    except Exception as error:  # the run's own trouble is what must be told
+        log.warning("no report was written: %s", redact(repr(error), walk.shop.secrets))
+        return ()
+
+
+def reports_uri(walk: Walk) -> str:
+    """Folder of this run's report and result."""
+    return join(walk.shop.records.prefix_uri, "reports", walk.plan.request.run_id)
+
+
+def _keep(walk: Walk, result: Result) -> None:
+    """Leaves the result beside the report: the newest one of this run counts."""
+    uri = join(reports_uri(walk), RESULT)
+    found = walk.shop.store.stat(uri)
+    walk.shop.store.replace(uri, result.model_dump_json(by_alias=True).encode(), found.etag if found else None)
+
+
+def _provenance(walk: Walk, judgement: Judgement | None) -> dict[str, JsonValue]:
+    """Where everything so far comes from."""
+    origins = {name: done.record.made_from for name, done in walk.done.items()}
+    digests = {name: done.record.digest for name, done in walk.done.items()}
+    return provenance(walk.plan.request, walk.shop.hardware, digests, origins, judgement)

@@ -1,0 +1,129 @@
+"""From what is known at the end of a run to the report's document: selecting and naming, no judging."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+from strop_api.identity import spec_hash
+from strop_job.benchmark.variants import LEAST_CALLS_FOR_P99, Variant
+from strop_job.evidence import Latencies, gather
+from strop_job.losses import method
+from strop_job.report.document import (
+    Calibration,
+    Gain,
+    ReportDocument,
+    RunFacts,
+    SizeFigure,
+    StageFigure,
+    VariantFigures,
+)
+from strop_job.report.run import RunReport
+from strop_job.statistics import LEVEL, quantile_interval
+
+T = TypeVar("T")
+
+SIZE_LABELS = {
+    "resolve-model": "source",
+    "export": "exported graph",
+    "compile-original": "original, compiled",
+    "compile-fp16": "FP16, compiled",
+    "compile": "engine",
+}
+"""What a stage's files are called; a step's are called by its name."""
+CONDITIONS = ("threads", "spinning", "inputs", "shapes", "order", "rounds", "callsPerTurn", "stoppedEarly")
+
+
+def assemble(run: RunReport, latencies: Mapping[str, Latencies]) -> ReportDocument:
+    """The document of a run that ended in whatever way."""
+    judgement, request = run.judgement, run.request
+    verify = run.verify.facts if run.verify else {}
+    timed = run.benchmark.facts if run.benchmark else {}
+    metric = gather(run.verify, None, None).metric
+    return ReportDocument(
+        run=_run_facts(run),
+        outcome=run.outcome,
+        message=run.message,
+        gates=list(judgement.gates) if judgement else [],
+        metric=judgement.metric if judgement else None,
+        metric_method=method(metric) if metric else "",
+        latency=judgement.latency if judgement else None,
+        speedup=judgement.speedup if judgement else None,
+        variants=[_variant(name, found, _mapping(timed.get("variants"))) for name, found in engine_last(latencies)],
+        gains=[Gain(name=name, **gain) for name, gain in _mapping(timed.get("gains")).items()],
+        conditions={name: timed[name] for name in CONDITIONS if name in timed},
+        sizes=[
+            SizeFigure(stage=stage, label=SIZE_LABELS.get(stage, f"after {stage}"), size_bytes=size)
+            for stage, size in engine_last(run.sizes)
+        ],
+        fidelity=_mapping(verify.get("fidelity")),
+        parity=_mapping(verify.get("parity")),
+        inspection=_mapping(verify.get("inspection")),
+        calibration=list(_calibrations(run)),
+        stages=[StageFigure(name=s.name, seconds=s.seconds, cached=s.cached, digest=s.digest) for s in run.stages],
+        warnings=list(run.warnings),
+        notes=list(judgement.notes) if judgement else [],
+        artifact=run.artifact,
+        provenance={**run.provenance} if run.provenance else {"spec": _spec(request.spec)},
+    )
+
+
+def engine_last(items: Mapping[str, T]) -> list[tuple[str, T]]:
+    """What was made stands after what it was made from and compared with."""
+    return sorted(items.items(), key=lambda item: item[0] in (Variant.OPTIMIZED, "compile"))
+
+
+def _run_facts(run: RunReport) -> RunFacts:
+    request = run.request
+    target = next(t for t in request.spec.targets if t.name == request.target)
+    return RunFacts(
+        id=request.run_id,
+        namespace=request.namespace,
+        name=request.name,
+        target=request.target,
+        runtime=target.runtime.value,
+        image=request.image,
+        spec_hash=spec_hash(request.spec),
+        model_uri=request.spec.model.uri,
+        finished_at=run.finished_at,
+    )
+
+
+def _spec(spec: Any) -> Any:
+    return spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+
+
+def _variant(name: str, found: Latencies, facts: Mapping[str, Any]) -> VariantFigures:
+    calls, more = len(found.microseconds), _mapping(facts.get(name))
+    median = quantile_interval(found.microseconds, 0.5, LEVEL)
+    return VariantFigures(
+        name=name,
+        calls=calls,
+        p50_microseconds=median.point,
+        low_microseconds=_finite(median.low),
+        high_microseconds=_finite(median.high),
+        p90_microseconds=found.quantile(0.9),
+        p99_microseconds=found.quantile(0.99) if calls >= LEAST_CALLS_FOR_P99 else None,
+        peak_memory_bytes=more.get("peakMemoryBytes"),
+        waiting_cpu_share=more.get("waitingCpuShare"),
+    )
+
+
+def _calibrations(run: RunReport) -> Iterator[Calibration]:
+    for stage, facts in run.facts.items():
+        found = _mapping(facts.get("calibration"))
+        if found.get("tensors"):
+            yield Calibration.model_validate(
+                {
+                    "step": stage,
+                    "calibrator": found.get("calibrator", ""),
+                    "samples": found.get("samples", 0),
+                    "tensors": found["tensors"],
+                }
+            )
+
+
+def _finite(value: float) -> float | None:
+    return value if abs(value) < float("inf") else None
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {}

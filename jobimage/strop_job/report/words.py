@@ -1,0 +1,200 @@
+"""What the report says and in which order, apart from how it looks: headline, tiles, and the table of measurements."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from strop_api.result import Outcome
+from strop_api.status import GateStatus, GateVerdict
+from strop_job.figures import bytes_text, microseconds_text, percent_text, points_text, seconds_text
+from strop_job.report.document import ReportDocument
+
+__all__ = ["bytes_text", "microseconds_text", "seconds_text"]
+
+VERDICTS = {
+    GateVerdict.PASSED: ("good", "✓", "Passed"),
+    GateVerdict.MISSED: ("bad", "✗", "Missed"),
+    GateVerdict.NOT_MEASURED: ("warn", "?", "Not measured"),
+}
+"""Tone, sign and word of each verdict: never colour alone."""
+
+HEADLINES = {
+    Outcome.PUBLISHED: ("good", "✓", "Published"),
+    Outcome.GATE_MISSED: ("bad", "✗", "Gate missed"),
+    Outcome.NOT_MEASURED: ("warn", "?", "Not measured"),
+    Outcome.INVALID_INPUT: ("bad", "✗", "Invalid input"),
+    Outcome.UNSUPPORTED: ("bad", "✗", "Not supported"),
+    Outcome.STORE_FAILED: ("warn", "!", "Store failed"),
+    Outcome.DISK_FULL: ("bad", "✗", "Disk full"),
+    Outcome.EVICTED: ("warn", "!", "Evicted"),
+    Outcome.FAILED: ("bad", "✗", "Failed"),
+}
+
+GATE_NAMES = {
+    "compileParity": "Compile parity",
+    "metricDrop": "Metric drop",
+    "metricMin": "Metric",
+    "speedup": "Speed-up",
+    "latency.p50MaxMicroseconds": "Latency p50",
+    "latency.p99MaxMicroseconds": "Latency p99",
+    "size": "Size",
+    "fidelity.cosineMin": "Fidelity: cosine",
+    "fidelity.agreementMin": "Fidelity: agreement",
+    "fidelity.sqnrMinDecibels": "Fidelity: SQNR",
+}
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The first thing a reader sees."""
+
+    tone: str
+    sign: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One headline figure."""
+
+    label: str
+    value: str
+    detail: str
+    tone: str = ""
+
+
+def headline(report: ReportDocument) -> Headline:
+    """The outcome, and what missed."""
+    tone, sign, title = HEADLINES[report.outcome]
+    missed = [gate for gate in report.gates if gate.verdict is not GateVerdict.PASSED]
+    if report.outcome is Outcome.GATE_MISSED:
+        names = ", ".join(gate_name(g.gate) for g in missed if g.verdict is GateVerdict.MISSED)
+        kept = "Nothing was published."
+        return Headline(tone, sign, f"{title}: {names}", f"{_sentence(report.message)} {kept}")
+    return Headline(tone, sign, title, _sentence(report.message))
+
+
+def tiles(report: ReportDocument) -> list[Tile]:
+    """Speed-up, metric, latency, size: whatever was measured."""
+    return [*_speed_tile(report), *_metric_tile(report), *_latency_tile(report), *_size_tile(report)]
+
+
+def worst_first(report: ReportDocument) -> list[GateStatus]:
+    """What did not pass comes first; otherwise the judgement's own order."""
+    order = (GateVerdict.MISSED, GateVerdict.NOT_MEASURED, GateVerdict.PASSED)
+    return sorted(report.gates, key=lambda gate: order.index(gate.verdict))
+
+
+def measured(report: ReportDocument) -> list[tuple[str, str]]:
+    """How it was measured, as rows of label and text."""
+    return [*_condition_rows(report), *_closeness_rows(report), *_inspection_rows(report)]
+
+
+def gate_name(gate: str) -> str:
+    """For people."""
+    return GATE_NAMES.get(gate, gate)
+
+
+def pretty(value: Any) -> str:
+    """JSON for people."""
+    return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
+
+
+def short_digest(digest: str) -> str:
+    """`sha256:` and twelve digits."""
+    return digest[:19]
+
+
+def _sentence(text: str) -> str:
+    text = text[:1].upper() + text[1:]
+    return text if not text or text.endswith(".") else text + "."
+
+
+def _tone(report: ReportDocument, *gates: str) -> str:
+    """The worst verdict among the gates a tile stands for."""
+    found = [gate.verdict for gate in report.gates if gate.gate in gates]
+    return max((VERDICTS[v][0] for v in found), key=("", "good", "warn", "bad").index, default="")
+
+
+def _speed_tile(report: ReportDocument) -> Iterator[Tile]:
+    if report.speedup is not None:
+        low, high = float(report.speedup.low), float(report.speedup.high)
+        over = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", report.speedup.over).lower()
+        detail = f"95% {low:.2f} to {high:.2f}, over {over}"
+        tone = _tone(report, "speedup") or ("bad" if high < 1 else "warn" if low <= 1 else "good")
+        yield Tile("Speed-up", f"{float(report.speedup.ratio):.2f}x", detail, tone)
+
+
+def _metric_tile(report: ReportDocument) -> Iterator[Tile]:
+    found = report.metric
+    if found is None:
+        return
+    drop = float(found.drop_points)
+    detail = f"{float(found.original):.4g} to {float(found.optimized):.4g}, {found.samples:,} samples"
+    label = f"{found.name} {'lost' if drop >= 0 else 'gained'}"
+    yield Tile(label, f"{points_text(abs(drop))} pts", detail, _tone(report, "metricDrop", "metricMin"))
+
+
+def _latency_tile(report: ReportDocument) -> Iterator[Tile]:
+    found = report.latency
+    if found is None:
+        return
+    p99 = found.p99_microseconds
+    tail = f"p99 {microseconds_text(p99)}, " if p99 is not None else ""
+    tone = _tone(report, "latency.p50MaxMicroseconds", "latency.p99MaxMicroseconds")
+    median = next((v.p50_microseconds for v in report.variants if v.name == "optimized"), found.p50_microseconds)
+    yield Tile("Latency p50", microseconds_text(median), f"{tail}{found.calls:,} calls", tone)
+
+
+def _size_tile(report: ReportDocument) -> Iterator[Tile]:
+    by_stage = {size.stage: size.size_bytes for size in report.sizes}
+    engine, original = by_stage.get("compile"), by_stage.get("compile-original") or by_stage.get("export")
+    if engine is None:
+        return
+    detail = f"{engine / original:.0%} of {bytes_text(original)}" if original else ""
+    yield Tile("Engine size", bytes_text(engine), detail, _tone(report, "size"))
+
+
+def _condition_rows(report: ReportDocument) -> Iterator[tuple[str, str]]:
+    seen = report.conditions
+    hardware = report.provenance.get("hardware")
+    if isinstance(hardware, dict):
+        processor = str(hardware.get("cpu_model") or hardware.get("cpuModel") or "")
+        yield "Processor", ", ".join(part for part in (processor, str(hardware.get("arch", ""))) if part)
+    if "threads" in seen:
+        yield "Threads", f"{seen['threads']}, spinning {seen.get('spinning', 'unknown')}"
+    if isinstance(shapes := seen.get("shapes"), dict):
+        yield "Inputs", "; ".join(f"{name} {shape}" for name, shape in shapes.items()) + f"; {seen.get('inputs', '')}"
+    if "rounds" in seen:
+        early = "; stopped early, time was up" if seen.get("stoppedEarly") else ""
+        turns = f"{seen['rounds']} rounds of {seen.get('callsPerTurn', '?')} calls a turn"
+        yield "Order", f"{turns}, {seen.get('order', '')}; one process a variant, one at a time{early}"
+    for variant in report.variants:
+        if variant.peak_memory_bytes is not None and variant.name == "optimized":
+            yield "Peak memory", f"{bytes_text(variant.peak_memory_bytes)} resident, Python included"
+
+
+def _closeness_rows(report: ReportDocument) -> Iterator[tuple[str, str]]:
+    near = {name: value for name, value in report.fidelity.items() if isinstance(value, int | float)}
+    parts = [
+        f"cosine {near['cosine']:.4f}" if "cosine" in near else "",
+        f"agreement {percent_text(near['agreement'])}" if "agreement" in near else "",
+        f"SQNR {near['sqnrDecibels']:.1f} dB" if "sqnrDecibels" in near else "",
+    ]
+    if any(parts):
+        yield "Fidelity", ", ".join(part for part in parts if part) + " against the original, on evaluation data"
+    worst, tolerance = report.parity.get("worst"), report.parity.get("tolerance")
+    if isinstance(worst, int | float) and isinstance(tolerance, int | float):
+        yield "Compile parity", f"{worst:.2g} at worst, {tolerance:.2g} allowed, against the same graph unoptimized"
+
+
+def _inspection_rows(report: ReportDocument) -> Iterator[tuple[str, str]]:
+    share, macs = report.inspection.get("integerShare"), report.inspection.get("macs")
+    if isinstance(share, int | float) and isinstance(macs, int | float):
+        yield "Compute", f"{percent_text(share)} of {macs:,} multiply-accumulates in 8-bit integers"
+    note = report.inspection.get("note")
+    if isinstance(note, str) and note:
+        yield "Inspection", note

@@ -1,0 +1,65 @@
+"""Writes a run's report: `report.html`, which opens from a disk with no network and no script, and `report.json`."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from strop_job.evidence import Latencies, read_latencies
+from strop_job.report import words
+from strop_job.report.assemble import assemble
+from strop_job.report.document import ReportDocument
+from strop_job.report.run import RunReport
+
+HTML_FILE, JSON_FILE = "report.html", "report.json"
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(folder: Path, run: RunReport) -> tuple[Path, Path]:
+    """Writes both files into `folder` and returns their paths, HTML first. The same run gives the same bytes."""
+    latencies: dict[str, Latencies] = read_latencies(run.benchmark) if run.benchmark else {}
+    document = assemble(run, latencies)
+    html, json = folder / HTML_FILE, folder / JSON_FILE
+    json.write_text(document.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n")
+    html.write_text(render(document, latencies), encoding="utf-8")
+    return html, json
+
+
+def render(document: ReportDocument, latencies: dict[str, Latencies]) -> str:
+    """The page. Every name and message is escaped: they come from models, data files and specs of other people."""
+    from strop_job.report.plots import plots  # matplotlib takes a second to import: only where something is drawn
+
+    style = Markup((TEMPLATES / "report.css").read_text())  # noqa: S704 - our own file
+    return _template().render(
+        report=document,
+        plots=list(plots(document, latencies)),
+        headline=words.headline(document),
+        tiles=words.tiles(document),
+        gates=words.worst_first(document),
+        measured=words.measured(document),
+        style=style,
+    )
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    filters: dict[str, Any] = {
+        "microseconds": words.microseconds_text,
+        "bytes": words.bytes_text,
+        "seconds": words.seconds_text,
+        "pretty": words.pretty,
+        "short": words.short_digest,
+        "verdict": words.VERDICTS.__getitem__,
+        "gate_name": words.gate_name,
+    }
+    environment.filters.update(filters)
+    return environment.get_template("report.html.j2")

@@ -1,0 +1,121 @@
+"""The benchmark stage: engines become raw latency samples and the figures made from them."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from pydantic import JsonValue
+
+from strop_api.optimization import ModelOptimizationSpec
+from strop_api.targets import SpeedupOver, Target
+from strop_job.benchmark.inputs import shapes_of, synthetic
+from strop_job.benchmark.measure import Measured, Schedule, measure
+from strop_job.benchmark.protocol import Setup
+from strop_job.benchmark.variants import LEAST_CALLS_FOR_P99, SAMPLES_FILE, Variant
+from strop_job.evidence import Latencies
+from strop_job.hardware import this_machine
+from strop_job.headline import baseline, compare_pair
+from strop_job.stages import Artifact, ArtifactKind, Stage, StageContext
+from strop_job.statistics import LEVEL, Interval
+
+SPINNING = True
+"""The runtime's own default, as it would serve; a variant rests until its threads sleep before the next one works."""
+
+
+def benchmark_stage(engines: Mapping[str, str], spec: ModelOptimizationSpec, target: Target) -> Stage:
+    """Times the engines of `engines` (variant -> stage that made it), taking turns. Facts per variant, raw samples.
+
+    Give `optimized` and `original`; `fp16` where a gate compares with it; `plain` (the exported graph, run with the
+    runtime's optimizations off) where the runtime's gain is to be told apart from the steps' gain.
+    """
+    model = spec.model
+    parameters: dict[str, JsonValue] = {
+        "variants": dict(engines),
+        "calls": spec.benchmark.calls,
+        "maxSeconds": spec.benchmark.max_seconds,
+        "inputs": [tensor.model_dump(mode="json", by_alias=True) for tensor in model.inputs],
+        "dimensions": [dimension.model_dump(mode="json", by_alias=True) for dimension in model.dimensions],
+        "target": target.model_dump(mode="json", by_alias=True, exclude={"name", "optional"}),
+        "spinning": SPINNING,
+    }
+    return Stage(
+        name="benchmark",
+        kind="Benchmark",
+        version=1,
+        run=lambda context: _run(context, engines),
+        parameters=parameters,
+        needs=tuple(dict.fromkeys(engines.values())),
+        libraries=("onnxruntime", "numpy"),
+        hardware=True,
+        max_age_seconds=spec.benchmark.max_age_seconds,
+        weight=3.0,
+        measuring=True,
+    )
+
+
+def _run(context: StageContext, engines: Mapping[str, str]) -> Artifact:
+    spec, target = context.spec, context.target
+    threads = this_machine().threads_for(target)
+    inputs = synthetic(spec.model, spec.seed)
+    setups = {
+        variant: Setup(context.inputs[stage], target, threads, variant != Variant.PLAIN, SPINNING, context.folder)
+        for variant, stage in engines.items()
+    }
+    schedule = Schedule(spec.benchmark.calls, float(spec.benchmark.max_seconds), spec.seed)
+    measured = measure(setups, inputs, schedule, context.report)
+    samples = {name: tally.latencies() for name, tally in measured.tallies.items()}
+    _save(context, samples)
+    facts: dict[str, JsonValue] = {
+        "variants": {name: _facts(measured, name) for name in samples},
+        "threads": threads,
+        "spinning": "allowed" if SPINNING else "off",
+        "order": "random within each round",
+        "rounds": measured.rounds,
+        "callsPerTurn": measured.calls_per_turn,
+        "stoppedEarly": measured.stopped_early,
+        "inputs": "synthetic, seeded; masks all ones",
+        "shapes": {name: list(shape) for name, shape in shapes_of(inputs).items()},
+        "gains": gains(samples, spec.seed),
+    }
+    return Artifact(ArtifactKind.MEASUREMENT, context.folder, (SAMPLES_FILE,), facts)
+
+
+def _save(context: StageContext, samples: Mapping[str, Latencies]) -> None:
+    arrays = {name: latencies.microseconds for name, latencies in samples.items()}
+    rounds = {f"{name}.rounds": latencies.rounds for name, latencies in samples.items()}
+    np.savez(context.folder / SAMPLES_FILE, **arrays, **rounds)  # type: ignore[arg-type]
+
+
+def _facts(measured: Measured, name: str) -> dict[str, JsonValue]:
+    tally = measured.tallies[name]
+    latencies = tally.latencies()
+    calls = len(latencies.microseconds)
+    facts: dict[str, JsonValue] = {
+        "calls": calls,
+        "p50Microseconds": latencies.median,
+        "p90Microseconds": latencies.quantile(0.9),
+        "meanMicroseconds": float(latencies.microseconds.mean()),
+        "waitingCpuShare": round(tally.waiting_cpu_share, 4),
+        "peakMemoryBytes": tally.peak_memory_bytes,
+    }
+    if calls >= LEAST_CALLS_FOR_P99:
+        facts["p99Microseconds"] = latencies.quantile(0.99)
+    return facts
+
+
+def gains(samples: Mapping[str, Latencies], seed: int) -> dict[str, JsonValue]:
+    """What the runtime gains and what the steps gain, apart; each a ratio of medians with its 95% interval.
+
+    `runtime`: the plain graph over the same graph compiled. `quantization`: the best unquantized variant over the
+    engine. `total`: the plain graph over the engine. A pair that was not measured is absent.
+    """
+    plain, optimized = samples.get(Variant.PLAIN), samples.get(Variant.OPTIMIZED)
+    original, best = samples.get(Variant.ORIGINAL), baseline(samples, SpeedupOver.BEST_UNQUANTIZED)
+    pairs = {"runtime": (plain, original), "quantization": (best, optimized), "total": (plain, optimized)}
+    found: dict[str, JsonValue] = {}
+    for name, (base, candidate) in pairs.items():
+        if base is None or candidate is None:
+            continue
+        interval = compare_pair(base, candidate, LEVEL, seed)
+        if isinstance(interval, Interval):
+            found[name] = {"ratio": interval.point, "low": interval.low, "high": interval.high}
+    return found

@@ -1,0 +1,130 @@
+"""Believe no quantizer: what it wrote is counted, loaded and run before it is handed on."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from pydantic import JsonValue
+
+from strop_api.targets import Target
+from strop_job.backends import Arrays, backend_for
+from strop_job.errors import InvalidInput, StropError
+from strop_job.stages import Artifact
+
+INTEGER_OPS: dict[str, str] = {
+    "ConvInteger": "Conv", "MatMulInteger": "MatMul", "QLinearConv": "Conv", "QLinearMatMul": "MatMul",
+    "MatMulIntegerToFloat": "MatMul", "DynamicQuantizeMatMul": "MatMul", "QGemm": "Gemm", "QAttention": "Attention",
+    "DynamicQuantizeLSTM": "LSTM", "QEmbedLayerNormalization": "EmbedLayerNormalization",
+}  # fmt: skip
+"""Operators that compute in integers, and what they stand for."""
+COMPUTE = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
+"""Operators worth quantizing: without one of them nothing becomes faster."""
+
+
+def integer_nodes(model: onnx.ModelProto) -> Counter[str]:
+    """Nodes that will run in integers, by the operator they stand for.
+
+    Either an integer operator, or one whose every operand comes from a DequantizeLinear (which runtimes fuse).
+    """
+    dequantized = {out for n in model.graph.node if n.op_type == "DequantizeLinear" for out in n.output}
+    found: Counter[str] = Counter()
+    for node in model.graph.node:
+        if node.op_type in INTEGER_OPS:
+            found[INTEGER_OPS[node.op_type]] += 1
+        elif node.op_type not in ("QuantizeLinear", "DequantizeLinear") and _fed_by(node, dequantized):
+            found[node.op_type] += 1
+    return found
+
+
+def _fed_by(node: onnx.NodeProto, dequantized: set[str]) -> bool:
+    operands = list(node.input[:2] if node.op_type in COMPUTE else node.input[:1])
+    return bool(operands) and all(name in dequantized for name in operands)
+
+
+def require_integers(model: onnx.ModelProto, index: int) -> Counter[str]:
+    """The integer nodes. Raises InvalidInput when no convolution or matrix product is among them."""
+    found = integer_nodes(model)
+    if not any(found[op] for op in (*COMPUTE, "Attention", "LSTM")):
+        raise InvalidInput(
+            "nothing was quantized: no convolution or matrix product of the graph became an integer one",
+            field=f"spec.steps[{index}].quantize",
+            mend="check opTypes and excludeNodes; a weight must be a constant of the graph to be quantized",
+        )
+    return found
+
+
+def scale_facts(model: onnx.ModelProto) -> dict[str, JsonValue]:
+    """How many tensors are quantized with constant scales, and how those scales spread."""
+    constants = {w.name: w for w in model.graph.initializer}
+    names = {
+        n.input[1]
+        for n in model.graph.node
+        if n.op_type in ("QuantizeLinear", "DequantizeLinear") and n.input[1] in constants
+    } | {name for name in constants if name.endswith("_scale")}
+    scales = [numpy_helper.to_array(constants[name]).astype(np.float64).ravel() for name in sorted(names)]
+    if not scales:
+        return {"tensors": 0}
+    values = np.concatenate(scales)
+    return {
+        "tensors": len(scales),
+        "perChannel": sum(s.size > 1 for s in scales),
+        "smallest": float(values.min()),
+        "median": float(np.median(values)),
+        "largest": float(values.max()),
+    }
+
+
+def prove(
+    made: Artifact, before: Artifact, target: Target, batch: Arrays, index: int, *, real: bool
+) -> dict[str, JsonValue]:
+    """Loads both graphs in the runtime and runs one batch. Raises when they disagree on shapes or one yields NaN.
+
+    `real`: the batch is from the user's data, so a NaN of the original is the user's; else it is only not compared.
+
+    Returns how close the outputs are; figures on the evaluation data come later, from `verify`.
+    """
+    outputs = {name: _run(graph, target, batch) for name, graph in (("before", before), ("after", made))}
+    where = f"spec.steps[{index}].quantize"
+    for name, reference in outputs["before"].items():
+        finite = bool(np.isfinite(reference).all())
+        if not finite and real:
+            raise InvalidInput(
+                f"the model yields NaN or infinity in output `{name}` before this step",
+                field="spec.model.uri",
+                mend="check the weights and the data",
+            )
+        _same_form(name, reference, outputs["after"].get(name), where, finite=finite)
+    return {"cosine": _cosine(outputs["before"], outputs["after"])}
+
+
+def _run(graph: Artifact, target: Target, batch: Arrays) -> dict[str, NDArray[Any]]:
+    """As it is written: an optimizer may hide an overflow that the next runtime shows."""
+    session = backend_for(target.runtime).open(graph, target, threads=1, optimized=False, spinning=False)
+    try:
+        return session.run(batch)
+    finally:
+        session.close()
+
+
+def _same_form(name: str, reference: NDArray[Any], value: NDArray[Any] | None, where: str, *, finite: bool) -> None:
+    if value is None or value.shape != reference.shape or value.dtype != reference.dtype:
+        now = "missing" if value is None else f"{value.dtype}{list(value.shape)}"
+        raise StropError(f"output `{name}` was {reference.dtype}{list(reference.shape)} and is {now}", field=where)
+    if finite and not np.isfinite(value).all():
+        raise InvalidInput(
+            f"output `{name}` holds NaN or infinity after this step",
+            field=where,
+            mend="keep the layers that overflow in high precision with excludeNodes",
+        )
+
+
+def _cosine(before: Mapping[str, NDArray[Any]], after: Mapping[str, NDArray[Any]]) -> float | None:
+    """Mean cosine similarity of the first output's rows; None where a row is all zeros."""
+    name = next(iter(before))
+    a, b = (np.asarray(x[name], np.float64).reshape(len(x[name]), -1) for x in (before, after))
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return float(np.mean(np.sum(a * b, axis=1) / norms)) if norms.all() else None

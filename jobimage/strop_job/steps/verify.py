@@ -1,0 +1,216 @@
+"""The verify stage: parity of the compiled engine, fidelity to the original, and the task's metric of both."""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from strop_api.model import TaskType
+from strop_api.optimization import ModelOptimizationSpec
+from strop_api.targets import Target
+from strop_job import parity
+from strop_job.backends import Session, backend_for
+from strop_job.batches import batch_size, fitted
+from strop_job.benchmark.inputs import optimum_shape
+from strop_job.data import Samples, open_samples
+from strop_job.errors import InvalidInput
+from strop_job.fidelity import Fidelity
+from strop_job.hardware import this_machine
+from strop_job.stages import Artifact, ArtifactKind, Stage, StageContext
+from strop_job.steps.quantize.checks import integer_nodes
+from strop_job.tasks import MetricSamples, evaluate
+from strop_job.tasks.evaluation import output_of
+
+ENGINE, ORIGINAL, EXPORT, EVALUATION = "compile", "compile-original", "export", "resolve-evaluation"
+SAMPLES_FILE = "samples.npz"
+EVALUATION_BATCH = 16
+PARITY_SAMPLES = 32
+Arrays = dict[str, NDArray[Any]]
+
+
+def verify_stage(spec: ModelOptimizationSpec, target: Target, last: str) -> Stage:
+    """Engines, graphs and evaluation data to a MEASUREMENT; `last` is the stage whose graph was compiled.
+
+    Facts: `metric` {name, original, optimized, higherIsBetter, samples}, `fidelity` {cosine, agreement, sqnrDecibels},
+    `parity` and `originalParity` {shapes, worst, tolerance, passed}, `inspection`. Files: `samples.npz` with
+    `original` and `optimized` (a figure per sample, paired), for classes also `labels` and both `…_predictions`.
+    """
+    model = spec.model
+    return Stage(
+        name="verify",
+        kind="Verify",
+        version=1,
+        run=partial(run_verify, last=last),
+        parameters={
+            "task": spec.task.model_dump(mode="json", by_alias=True),
+            "evaluation": spec.data.evaluation.model_dump(mode="json", by_alias=True, exclude={"uri", "digest"}),
+            "inputs": [tensor.model_dump(mode="json", by_alias=True) for tensor in model.inputs],
+            "dimensions": [dimension.model_dump(mode="json", by_alias=True) for dimension in model.dimensions],
+            "target": target.model_dump(mode="json", by_alias=True, exclude={"name", "optional"}),
+        },
+        needs=tuple(dict.fromkeys((ENGINE, ORIGINAL, EXPORT, last, EVALUATION))),
+        libraries=("onnxruntime", "numpy"),
+        hardware=True,
+        weight=2.0,
+    )
+
+
+def run_verify(context: StageContext, last: str) -> Artifact:
+    """Parity first: figures of an engine that is not its graph would be about something else."""
+    samples = open_samples(context.inputs[EVALUATION], context.spec.data.evaluation, context.spec, "evaluation")
+    if not len(samples):
+        raise InvalidInput("there is no evaluation sample", field="spec.data.evaluation.uri", mend="give at least one")
+    with ExitStack() as opened:
+        engine = opened.enter_context(_session(context, context.inputs[ENGINE]))
+        original = opened.enter_context(_session(context, context.inputs[ORIGINAL]))
+        first = _first(context, samples)
+        context.report(0.02, "comparing the engines with their graphs")
+        compared = _parity(context, last, engine, original, first)
+        fidelity, before, after = _evaluate(context, samples, engine, original)
+    _save(context.folder / SAMPLES_FILE, before, after)
+    context.report(0.98, "inspecting the engine")
+    facts: dict[str, JsonValue] = {
+        "metric": _metric(before, after),
+        "fidelity": fidelity.facts(),
+        **compared,
+        "inspection": _inspection(context),
+        "threads": this_machine().threads_for(context.target),
+    }
+    return Artifact(ArtifactKind.MEASUREMENT, context.folder, (SAMPLES_FILE,), facts)
+
+
+@contextmanager
+def _session(context: StageContext, artifact: Artifact, *, optimized: bool = True) -> Iterator[Session]:
+    """Spinning is off: several sessions take turns in this process."""
+    target = context.target
+    session = backend_for(target.runtime).open(
+        artifact, target, threads=this_machine().threads_for(target), optimized=optimized, spinning=False
+    )
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+def _first(context: StageContext, samples: Samples) -> Arrays:
+    return next(iter(samples.batches(min(PARITY_SAMPLES, len(samples))))).inputs
+
+
+def _parity(
+    context: StageContext, last: str, engine: Session, original: Session, samples: Arrays
+) -> dict[str, JsonValue]:
+    graph, exported = context.inputs[last], context.inputs[EXPORT]
+    with _session(context, exported, optimized=False) as plain:
+        unoptimized = _compare(context, original, plain, None, samples, exported, share=0.15)
+    if last == EXPORT:
+        return {"parity": unoptimized, "originalParity": unoptimized}
+    with _session(context, graph, optimized=False) as plain:
+        return {
+            "parity": _compare(context, engine, plain, original, samples, graph, share=0.3),
+            "originalParity": unoptimized,
+        }
+
+
+def _compare(
+    context: StageContext,
+    engine: Session,
+    graph: Session,
+    original: Session | None,
+    samples: Arrays,
+    written: Artifact,
+    *,
+    share: float,
+) -> dict[str, JsonValue]:
+    model = context.spec.model
+    points = []
+    for sizes in parity.sizes_to_try(model):
+        points.append(parity.compare(engine, graph, original, samples, model, sizes))
+        context.report(share, f"compared at {', '.join(f'{n}={s}' for n, s in sizes.items()) or 'the fixed shape'}")
+    content = onnx.load(str(written.entry), load_external_data=False)
+    half = any(w.data_type == onnx.TensorProto.FLOAT16 for w in content.graph.initializer)
+    return parity.facts(points, parity.tolerance(points, integer=bool(integer_nodes(content)), half=half))
+
+
+def _evaluate(
+    context: StageContext, samples: Samples, engine: Session, original: Session
+) -> tuple[Fidelity, MetricSamples, MetricSamples]:
+    """Both models on the same samples in the same order; the original's outputs wait on the disk, not in memory."""
+    task = context.spec.task
+    size = batch_size(context.spec.model, EVALUATION_BATCH)
+    fidelity = Fidelity(classes=task.type is TaskType.CLASSIFICATION)
+    passes = 2 if task.type is TaskType.RETRIEVAL else 1
+    calls = passes * math.ceil(len(samples) / size)
+    with TemporaryFile(dir=context.folder) as spool:
+
+        def first(inputs: Arrays) -> Arrays:
+            outputs = _run(context, original, inputs)
+            np.save(spool, output_of(task, outputs), allow_pickle=False)
+            return outputs
+
+        def second(inputs: Arrays) -> Arrays:
+            outputs = _run(context, engine, inputs)
+            fidelity.add(np.load(spool, allow_pickle=False), output_of(task, outputs))
+            return outputs
+
+        before = evaluate(task, samples, _told(context, first, 0.3, calls, "the original"), size)
+        spool.seek(0)
+        after = evaluate(task, samples, _told(context, second, 0.65, calls, "the engine"), size)
+    return fidelity, before, after
+
+
+def _run(context: StageContext, session: Session, inputs: Arrays) -> Arrays:
+    """One call; a batch below the model's minimum is filled up and its surplus cut off."""
+    count = len(next(iter(inputs.values())))
+    whole = fitted(inputs, context.spec.model)
+    outputs = session.run(whole)
+    return outputs if len(next(iter(whole.values()))) == count else {n: a[:count] for n, a in outputs.items()}
+
+
+def _told(context: StageContext, run: Any, start: float, calls: int, whom: str) -> Any:
+    """`run`, with its progress reported over 0.33 of the stage."""
+    done = 0
+
+    def told(inputs: Arrays) -> Arrays:
+        nonlocal done
+        outputs: Arrays = run(inputs)
+        done += 1
+        context.report(start + 0.33 * min(1.0, done / calls), f"evaluating {whom}, call {done} of {calls}")
+        return outputs
+
+    return told
+
+
+def _metric(before: MetricSamples, after: MetricSamples) -> dict[str, JsonValue]:
+    return {
+        "name": before.name,
+        "original": before.figure,
+        "optimized": after.figure,
+        "higherIsBetter": before.higher_is_better,
+        "samples": before.count,
+    }
+
+
+def _save(path: Path, before: MetricSamples, after: MetricSamples) -> None:
+    arrays: dict[str, NDArray[Any]] = {}
+    if before.per_sample is not None and after.per_sample is not None:
+        arrays |= {"original": before.per_sample, "optimized": after.per_sample}
+    if before.labels is not None and before.predictions is not None and after.predictions is not None:
+        arrays |= {"labels": before.labels}
+        arrays |= {"original_predictions": before.predictions, "optimized_predictions": after.predictions}
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+
+
+def _inspection(context: StageContext) -> dict[str, JsonValue]:
+    shapes: Mapping[str, tuple[int, ...]] = {
+        tensor.name: optimum_shape(tensor, context.spec.model) for tensor in context.spec.model.inputs
+    }
+    engine = context.inputs[ENGINE]
+    return backend_for(context.target.runtime).inspect(engine, context.target, shapes).facts()

