@@ -8,7 +8,7 @@ READY := .venv/.ready
 export PYTHONWARNINGS := default
 LOCKS := $(wildcard requirements/*.lock)
 
-.PHONY: help run test e2e nightly bench verify lint generate format cluster cluster-down lock clean
+.PHONY: help prerequisites run test e2e nightly bench verify lint generate format cluster cluster-down lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -22,6 +22,9 @@ $(READY): $(LOCKS) pyproject.toml
 	$(PY) -m uv pip install --python $(PY) --quiet --no-deps --require-hashes -r requirements/samples.lock
 	$(PY) -m uv pip install --python $(PY) --quiet --no-deps --no-build-isolation --editable .
 	touch $(READY)
+
+prerequisites: ## Debian packages for `make test` and `make e2e` (root)
+	.ci/prerequisites
 
 run: $(READY) ## Optimize two real models on this machine, no cluster needed
 	@$(PY) crds/samples/prepare.py --store $(STORE)
@@ -44,7 +47,7 @@ nightly: $(READY) ## Everything, the long tests too
 	STROP_NIGHTLY=1 $(PY) -m pytest tests
 
 bench: $(READY) ## Figures as JSON lines: name, value, unit, low, high, n, baseline
-	@for script in tests/bench/*.py; do $(PY) "$$script" || exit 1; done
+	@for script in tests/bench/bench_*.py; do $(PY) "$$script" || exit 1; done
 
 verify: $(READY) ## Generated files are current
 	$(PY) -m strop_api.crd --check

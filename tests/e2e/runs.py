@@ -3,7 +3,7 @@
 import json
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import yaml
@@ -31,16 +31,19 @@ class Run:
         """One condition; {} when it is not there."""
         return next((c for c in self.status.get("conditions", []) if c["type"] == kind), {})
 
-    def wait(self, condition: str, seconds: int = 600) -> None:
-        """As a user waits, with kubectl; tells what the status says when that is in vain."""
-        try:
-            words = ("wait", f"--for=condition={condition}", f"--timeout={seconds}s")
-            self.kubectl("-n", TEAM, *words, f"modeloptimization/{self.name}")
-        except StackError as late:
+    def wait(self, condition: str, seconds: float = 600) -> None:
+        """Until a condition is true; tells what the status and the log say when the run ends otherwise, or does not."""
+
+        def ended() -> bool:
+            return any(self.condition(kind).get("status") == "True" for kind in ("Ready", "Stalled"))
+
+        with suppress(StackError):
+            wait_until(f"the end of {self.name}", ended, seconds, every=0.5)
+        if self.condition(condition).get("status") != "True":
             logs = self.kubectl(
                 "-n", TEAM, "logs", "-l", f"strop.dev/optimization={self.name}", "--tail=40", check=False
             )
-            raise StackError(f"{late}\nstatus: {json.dumps(self.status, indent=1)}\nlogs: {logs}") from None
+            raise StackError(f"{self.name} is not {condition}: {json.dumps(self.status, indent=1)}\nlog: {logs}")
 
     def wait_for_stage(self, *stages: str, seconds: float = 300) -> str:
         """Until the status tells that one of these stages runs; which one."""
@@ -85,8 +88,9 @@ def sample(name: str, **changes: object) -> Json:
 
 @contextmanager
 def applied(kubectl: Kubectl, document: Json, name: str) -> Iterator[Run]:
-    """Apply it under a name, and delete it in the end."""
+    """Apply it under a name, with an output folder of its own, and delete it in the end."""
     document["metadata"]["name"] = name
+    document["spec"]["output"]["uri"] = f"s3://engines/{name}"
     kubectl("-n", TEAM, "apply", "-f", "-", stdin=json.dumps(document))
     run = Run(kubectl, name)
     try:

@@ -19,7 +19,7 @@ def test_minilm_becomes_a_verified_int8_model_in_minio(stack: Stack, tmp_path: P
     kubectl = stack.kubectl
     with applied(kubectl, sample("minilm-int8"), "minilm") as run:
         watch = Watch(kubectl, "minilm", tmp_path / "watch.json")
-        run.wait("Ready")
+        kubectl("-n", TEAM, "wait", "--for=condition=Ready", "--timeout=600s", "modeloptimization/minilm")
         states = watch.stop()
 
         seen = [s["status"]["progress"] for s in states if s.get("status", {}).get("progress")]
