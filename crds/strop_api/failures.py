@@ -20,6 +20,8 @@ class ExitCode(IntEnum):
     DISK_FULL = 14
     NOT_MEASURED = 15
     EVICTED = 42
+    OUT_OF_MEMORY = 137
+    """As if the kernel had killed the container's own process, and not only one that it started."""
 
 
 class PolicyAction(StrEnum):
@@ -62,7 +64,7 @@ TABLE: tuple[Failure, ...] = (
 )
 """In order: the first row that matches a pod explains it. A SIGKILL for memory shows as exit code 137."""
 
-OOM_EXIT_CODE = 137
+OOM_EXIT_CODE = int(ExitCode.OUT_OF_MEMORY)
 
 OUTCOME_EXIT_CODES: dict[Outcome, ExitCode] = {
     Outcome.PUBLISHED: ExitCode.PUBLISHED,
@@ -72,6 +74,7 @@ OUTCOME_EXIT_CODES: dict[Outcome, ExitCode] = {
     Outcome.UNSUPPORTED: ExitCode.UNSUPPORTED,
     Outcome.STORE_FAILED: ExitCode.STORE_FAILED,
     Outcome.DISK_FULL: ExitCode.DISK_FULL,
+    Outcome.OUT_OF_MEMORY: ExitCode.OUT_OF_MEMORY,
     Outcome.EVICTED: ExitCode.EVICTED,
     Outcome.FAILED: ExitCode.FAILED,
 }

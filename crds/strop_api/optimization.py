@@ -52,7 +52,8 @@ class ModelOptimizationSpec(ApiModel):
     active_deadline_seconds: Annotated[int, Field(ge=1, le=2_592_000)] = 21_600
     """The run ends with DeadlineExceeded after this long."""
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
-    """The finished Job is deleted after this long; its result stays in status. By default as soon as it is recorded."""
+    """The finished Job is deleted after this long; its result stays in status. By default a published run's Job goes at
+    once, and any other stays for an hour, so that its log can be read."""
     runs_history_limit: Annotated[int, Field(ge=0, le=10)] = 3
     """Earlier runs kept in `status.runs`."""
     suspend: bool = False

@@ -5,15 +5,20 @@ from typing import Annotated
 from pydantic import Field
 
 from strop_api.base import ApiModel, Callable, FolderUri, ImageRef, LabelKey, ListMap, ListSet, Name, Text
+from strop_api.result import StoreAccess
 from strop_api.steps import StepType
 from strop_api.targets import Runtime
-from strop_api.worker import ImagePull, Resources
+from strop_api.worker import ImagePull, Resources, VariableName
 
 POLICY_KIND = "OptimizationPolicy"
 POLICY_PLURAL = "optimizationpolicies"
 POLICY_NAME = "default"
 
 Url = Annotated[str, Text(512, r"^https?://[^\s/]+(/[^\s]*)?$")]
+
+
+ResourcePattern = Annotated[str, Text(253, r"^[a-z0-9.-]+/([A-Za-z0-9._-]+\*?|\*)$")]
+"""An extended resource, or with a `*` at the end all that begin so."""
 
 
 class Store(ApiModel):
@@ -34,8 +39,21 @@ class Store(ApiModel):
     the operator never reads it."""
     output_prefixes: Annotated[list[FolderUri], ListSet(16, min_length=1)]
     """Where `spec.output.uri` may lie. `{namespace}` stands for the resource's namespace."""
+    input_prefixes: Annotated[list[FolderUri], ListSet(16)] = []
+    """Where models and data in this store may lie, with `{namespace}` as above. None: wherever the credentials can
+    read. The records are never an input."""
     records_uri: FolderUri = "s3://strop-records"
     """Where blobs and records are kept; each namespace has its own prefix below it."""
+
+    def access(self, namespace: str) -> StoreAccess:
+        """What a worker in this namespace is told of the store: all but its credentials."""
+        return StoreAccess(
+            endpoint=self.endpoint,
+            region=self.region,
+            ca_bundle=self.ca_bundle,
+            path_style=self.path_style,
+            records_uri=f"{self.records_uri.rstrip('/')}/{namespace}",
+        )
 
 
 class WorkerImage(ApiModel):
@@ -60,7 +78,7 @@ class WorkerImage(ApiModel):
 
 
 class Allowlists(ApiModel):
-    """What resources may ask for. Empty: nothing of that kind."""
+    """What resources may ask for. An empty list: nothing of that kind."""
 
     service_accounts: Annotated[list[Name], ListSet(32)] = []
     """Values of `worker.serviceAccountName`."""
@@ -74,6 +92,11 @@ class Allowlists(ApiModel):
     """Values of `worker.runtimeClassName`."""
     persistent_volume_claims: Annotated[list[Name], ListSet(32)] = []
     """Claims that `pvc://` may name."""
+    environment: Annotated[list[VariableName], ListSet(64)] = []
+    """Names of `worker.env` beside the harmless ones. Many a variable loads code (`LD_PRELOAD`, `PYTHONPATH`) or
+    redirects traffic: allow it only where `allowCode` would be in order."""
+    accelerator_resources: Annotated[list[ResourcePattern], ListSet(32)] = ["nvidia.com/gpu"]
+    """Values of `targets[].accelerator.resource`; a `*` at the end stands for any ending: `nvidia.com/mig-*`."""
 
 
 class Limits(ApiModel):

@@ -166,7 +166,8 @@ refused by name, with reason `Unsupported`, before any work is done.
 In this release: steps {_sorted(able.step_types)}; output formats {_sorted(able.output_formats)};
 gates {_list(gates)};
 metrics {_sorted(able.metrics)}; calibrators {_sorted(able.calibrators)}; addresses {_sorted(able.schemes)};
-{able.targets} target for each resource.
+sets of data {_sorted(able.data)}; onDelete {_sorted(able.on_delete)};
+{able.targets} target for each resource{"" if able.optional_targets else ", which is required"}.
 """
 
 
@@ -194,6 +195,7 @@ def _conditions() -> str:
 
 def _exit_codes() -> str:
     by_code = {row.exit_code: row for row in TABLE if row.exit_code is not None}
+    by_code[ExitCode.OUT_OF_MEMORY] = next(row for row in TABLE if row.terminated_reason == "OOMKilled")
     names = {code: outcome for outcome, code in OUTCOME_EXIT_CODES.items()}
     usage = "wrong usage of the command line"
     rows = [

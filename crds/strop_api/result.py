@@ -85,6 +85,7 @@ class Outcome(StrEnum):
     UNSUPPORTED = "Unsupported"
     STORE_FAILED = "StoreFailed"
     DISK_FULL = "DiskFull"
+    OUT_OF_MEMORY = "OutOfMemory"
     EVICTED = "Evicted"
     FAILED = "Failed"
 

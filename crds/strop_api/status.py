@@ -91,6 +91,18 @@ class RunStatus(ApiModel):
     """When the run was launched."""
     finished_at: Timestamp | None = None
     """When its result was recorded."""
+    reason: Reason | None = None
+    """How it ended; absent while it has not. `Ready` may since speak of something else."""
+    message: Message = ""
+    """How it ended, for people."""
+    observed_generation: Count | None = None
+    """The newest generation of the spec that asks for this run."""
+    failures: Count = 0
+    """Failed attempts that counted against `retries`, over all Jobs of this run."""
+    lost: Count = 0
+    """Jobs of this run whose results were lost; they do not count against `retries`."""
+    spent_seconds: Count = 0
+    """Time that ended Jobs of this run took, of `activeDeadlineSeconds`."""
 
 
 class StageStatus(ApiModel):

@@ -163,6 +163,17 @@ class QuantizeStep(ApiModel):
     """Auto only: largest validation-metric loss (points) accepted before layers are kept high."""
 
 
+RESERVED = frozenset(
+    {
+        "export", "compile", "compile-original", "compile-fp16", "cast-fp16", "verify", "benchmark", "check-data",
+        "start",
+    }
+)  # fmt: skip
+"""Names that a step may not have: stages of every run have them."""
+RESERVED_PREFIX = "resolve-"
+"""So have all that begin with this: inputs are looked up under such names."""
+
+
 class Step(ApiModel):
     """One step: `type`, and the member of that name."""
 

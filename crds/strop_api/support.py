@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from strop_api.model import Metric, ModelFormat, TaskType
 from strop_api.steps import Calibrator, Precision, QuantizeMethod, StepType
-from strop_api.targets import OutputFormat, Runtime
+from strop_api.targets import OnDelete, OutputFormat, Runtime
 
 
 class IntegerFormat(StrEnum):
@@ -108,6 +108,12 @@ class Capabilities:
     schemes: frozenset[str] = frozenset({"s3", "hf", "pvc", "oci", "file"})
     code: bool = True
     """Architecture sources by uri."""
+    data: frozenset[str] = frozenset({"calibration", "training", "validation", "evaluation"})
+    """Sets of `spec.data` that something reads."""
+    optional_targets: bool = True
+    """Targets that do not hold back Ready."""
+    on_delete: frozenset[OnDelete] = frozenset(OnDelete)
+    """What can become of published artifacts."""
 
 
 THIS_BUILD = Capabilities(
@@ -125,7 +131,9 @@ THIS_BUILD = Capabilities(
     tasks=frozenset({TaskType.CLASSIFICATION, TaskType.REGRESSION, TaskType.RETRIEVAL, TaskType.CUSTOM}),
     metrics=frozenset(Metric) - {Metric.PERPLEXITY, Metric.MAP},
     schemes=frozenset({"s3", "pvc", "file"}),
-    code=False,
+    data=frozenset({"calibration", "evaluation"}),
+    optional_targets=False,
+    on_delete=frozenset({OnDelete.RETAIN}),
 )
 """What this release does. The rest of the API is there so that specs, hashes and columns do not change later."""
 

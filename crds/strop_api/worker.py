@@ -7,6 +7,9 @@ from pydantic import Field
 
 from strop_api.base import ApiModel, LabelKey, LabelMap, ListMap, Name, Quantity, Text
 
+VariableName = Annotated[str, Text(128, r"^[A-Za-z_][A-Za-z0-9_]*$")]
+"""The name of an environment variable."""
+
 
 class ResourceAmounts(ApiModel):
     """CPU and memory. Extended resources come from the target's accelerator."""
@@ -43,10 +46,18 @@ class Toleration(ApiModel):
     """How long a NoExecute taint is tolerated."""
 
 
+HARMLESS_ENVIRONMENT = (
+    "CUBLAS_WORKSPACE_CONFIG", "CUDA_VISIBLE_DEVICES", "KMP_AFFINITY", "KMP_BLOCKTIME", "LANG", "MALLOC_ARENA_MAX",
+    "MKL_NUM_THREADS", "NVIDIA_TF32_OVERRIDE", "OMP_NUM_THREADS", "OMP_PLACES", "OMP_PROC_BIND", "OMP_WAIT_POLICY",
+    "TOKENIZERS_PARALLELISM", "TZ",
+)  # fmt: skip
+"""Variables that any resource may set. Names, not prefixes: many a variable loads code (`CUDA_INJECTION64_PATH`)."""
+
+
 class EnvVar(ApiModel):
     """A plain variable. References to Secrets are not offered."""
 
-    name: Annotated[str, Text(128, r"^[A-Za-z_][A-Za-z0-9_]*$")]
+    name: VariableName
     """Name."""
     value: Annotated[str, Text(4096, min_length=0)] = ""
     """Value, taken literally: `$(NAME)` is not expanded."""
@@ -76,7 +87,8 @@ class WorkerSettings(ApiModel):
     shared_memory: Quantity | None = None
     """Size of /dev/shm."""
     env: Annotated[list[EnvVar], ListMap(32)] = []
-    """Plain variables of the worker; names starting with STROP_ are refused."""
+    """Plain variables of the worker: a few harmless ones (`OMP_NUM_THREADS`), and those of the policy's
+    `allow.environment`; names starting with STROP_ are refused. They never replace the operator's own."""
     labels: LabelMap = {}
     """Labels of the Job and its pod."""
 

@@ -145,7 +145,7 @@ def worker(
     scratch: Annotated[Path, typer.Option(help="Folder for work in progress.")] = Path(SCRATCH_PATH),
     credentials: Annotated[Path, typer.Option(help="Folder with the store's keys.")] = Path(CREDENTIALS_PATH),
     local_store: Annotated[Path | None, typer.Option(help="Folder instead of the request's store.")] = None,
-    stale_seconds: Annotated[float, typer.Option(min=0.1, help="Silence after which health is red.")] = 120.0,
+    stale_seconds: Annotated[float, typer.Option(min=0.1, help="Silence after which health is red.")] = 600.0,
     grace_seconds: Annotated[float, typer.Option(min=0.0, help="Time for the child to leave after SIGTERM.")] = 20.0,
 ) -> None:
     """The pod's entry: supervise one run, serve its progress, leave its result in the termination log."""

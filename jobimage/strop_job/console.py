@@ -1,9 +1,10 @@
 """What people see of a run on the command line: live progress, then stages, gates, figures and paths. Only words."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
@@ -12,11 +13,16 @@ from rich.text import Text
 
 from strop_api.result import Outcome, Result
 from strop_api.status import GateVerdict, Progress, TargetStatus
+from strop_api.targets import SpeedupOver
+from strop_job.comparison import Row
+from strop_job.figures import bytes_text, seconds_text
+from strop_job.headline import PHRASES, speed_text
 from strop_job.pipeline import Finished
 from strop_job.plan import Plan
 from strop_job.progress import Event, Update
 from strop_job.records import Record
 from strop_job.stages import Stage
+from strop_job.statistics import Interval
 
 VERDICT_STYLES = {
     GateVerdict.PASSED: "green",
@@ -66,7 +72,7 @@ class ConsoleReporter:
 
     def _ended(self, update: Update) -> None:
         mark = "=" if update.event is Event.CACHED else "+"
-        words = f"cached, had cost {update.seconds:.1f} s" if mark == "=" else f"{update.seconds:.1f} s"
+        words = f"cached, had cost {seconds_text(update.seconds)}" if mark == "=" else seconds_text(update.seconds)
         line = Text.assemble(f"{mark} ", (update.progress.stage, "bold"), f"  {words}")
         self._console.print(line, soft_wrap=True)
 
@@ -83,33 +89,31 @@ def live_line(progress: Progress) -> Text:
     if progress.message:
         line.append(f"  {progress.message}")
     if progress.remaining_seconds is not None:
-        line.append(f"  about {duration(progress.remaining_seconds)} left", "dim")
+        line.append(f"  about {seconds_text(progress.remaining_seconds)} left", "dim")
     return line
-
-
-def duration(seconds: float) -> str:
-    """`42 s`, `3 min 05 s`, `2 h 10 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def show_finished(console: Console, finished: Finished, paths: Sequence[tuple[str, str]]) -> None:
     """Everything a person wants to know at the end."""
     console.print()
     console.print(stage_table(finished))
+    if finished.compared:
+        console.print()
+        console.print(figure_table(finished.compared))
     if finished.result.target:
-        console.print(figure_table(finished.result.target))
+        for line in figure_lines(finished.result.target):
+            console.print(line, soft_wrap=True, highlight=False)
+        console.print()
         console.print(gate_table(finished.result.target))
+        console.print()
+    for note in finished.judgement.notes if finished.judgement else ():
+        console.print(Text.assemble(("note ", "yellow"), note), soft_wrap=True)
     for warning in finished.result.warnings:
         console.print(Text.assemble(("warning ", "yellow"), warning), soft_wrap=True)
     show_verdict(console, finished.result)
     for name, path in paths:
         console.print(f"{name:8s} {escape(path)}", soft_wrap=True, highlight=False)
-    console.print(f"{'time':8s} {duration(finished.seconds)}", highlight=False)
+    console.print(f"{'time':8s} {seconds_text(finished.seconds)}", highlight=False)
 
 
 def show_verdict(console: Console, result: Result) -> None:
@@ -121,9 +125,10 @@ def show_verdict(console: Console, result: Result) -> None:
 
 def show_plan(console: Console, plan: Plan, rows: Sequence[tuple[Stage, Record | None]]) -> None:
     """Every stage with what it reads, and whether it is on record."""
-    table = Table("stage", "reads", "on record", title=f"run {plan.request.run_id}", title_justify="left")
+    console.print(f"run {plan.request.run_id}", highlight=False)
+    table = _table("stage", "reads", "on record")
     for stage, record in rows:
-        state = "would run" if record is None else f"yes, {record.seconds:.1f} s saved"
+        state = "would run" if record is None else f"yes, {seconds_text(record.seconds)} saved"
         table.add_row(stage.name, ", ".join(stage.needs), state)
     console.print(table)
     for warning in plan.warnings:
@@ -132,40 +137,40 @@ def show_plan(console: Console, plan: Plan, rows: Sequence[tuple[Stage, Record |
 
 def stage_table(finished: Finished) -> Table:
     """Stage, time, cached, size."""
-    table = Table("stage", "time", "cached", "size", title="stages", title_justify="left")
+    table = _table("stage", "time", "", "size", right=(1, 3))
     for row in finished.rows:
-        table.add_row(row.name, f"{row.seconds:.2f} s", "yes" if row.cached else "", size_words(row.size_bytes))
+        table.add_row(row.name, seconds_text(row.seconds), "cached" if row.cached else "", bytes_text(row.size_bytes))
     return table
 
 
-def figure_table(target: TargetStatus) -> Table:
-    """Metric, latency, speed-up, size: only what was measured."""
-    table = Table("figure", "value", title=f"target {target.name}", title_justify="left")
-    if m := target.metric:
-        interval = f", 95% interval {m.low} to {m.high}" if m.low is not None else ""
-        table.add_row(
-            m.name, f"{m.original} → {m.optimized} (loss {m.drop_points} points{interval}; {m.samples} samples)"
-        )
-    if latency := target.latency:
-        p99 = f", p99 {latency.p99_microseconds:,} µs" if latency.p99_microseconds is not None else ""
-        table.add_row("latency", f"p50 {latency.p50_microseconds:,} µs{p99} ({latency.calls} calls)")
+def figure_table(rows: Sequence[Row]) -> Table:
+    """Original and optimized side by side."""
+    table = _table("figure", "original", "optimized", "change", right=(1, 2))
+    for row in rows:
+        table.add_row(row.figure, row.original, row.optimized, row.change)
+    return table
+
+
+def figure_lines(target: TargetStatus) -> Iterator[str]:
+    """What has no two sides: the speed-up that is stated, and how the engine computes."""
     if s := target.speedup:
-        table.add_row("speed-up", f"{s.ratio}x over {s.over} (95% interval {s.low} to {s.high})")
+        interval = Interval(float(s.ratio), float(s.low), float(s.high))
+        yield f"speed-up {speed_text(interval)} over {PHRASES[SpeedupOver(s.over)]}"
     if target.realised_precision:
-        table.add_row("precision", target.realised_precision)
-    if target.artifact:
-        table.add_row("size", size_words(target.artifact.size_bytes))
+        yield f"precision {target.realised_precision}"
+
+
+def _table(*headings: str, right: Sequence[int] = ()) -> Table:
+    """Narrow enough for 80 columns."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for at, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if at in right else "left", no_wrap=at == 0)
     return table
-
-
-def size_words(size_bytes: int) -> str:
-    """In KiB or MiB."""
-    return f"{size_bytes / 2**20:.2f} MiB" if size_bytes >= 2**19 else f"{size_bytes / 2**10:.1f} KiB"
 
 
 def gate_table(target: TargetStatus) -> Table:
     """Each gate's verdict with the figure and the bound."""
-    table = Table("gate", "verdict", "in words", title="gates", title_justify="left")
+    table = _table("gate", "verdict", "in words")
     for gate in target.gates:
         table.add_row(gate.gate, Text(gate.verdict, VERDICT_STYLES[gate.verdict]), gate.message)
     return table

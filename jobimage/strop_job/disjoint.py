@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from strop_api.data import DataSource
 from strop_api.optimization import ModelOptimizationSpec
-from strop_job.stages import Artifact, ArtifactKind, Stage, StageContext
+from strop_job.stages import WHOLE_SECONDS, Artifact, ArtifactKind, Stage, StageContext
 
 NAME = "check-data"
 FILE = "samples.json"
@@ -31,6 +31,7 @@ def disjoint_stage(spec: ModelOptimizationSpec, sources: Mapping[str, DataSource
         },
         needs=tuple(f"resolve-{role}" for role in sources),
         weight=0.2,
+        silence_seconds=WHOLE_SECONDS,
     )
 
 

@@ -2,6 +2,8 @@
 
 from strop_api.result import Outcome
 
+# ruff: noqa: N818 - each is named for what it says of the run, as its outcome is
+
 
 class StropError(Exception):
     """A foreseen end of a run; its class decides the outcome, and with it the exit code."""
@@ -39,6 +41,12 @@ class DiskFull(StropError):
     """No space left where the worker writes."""
 
     outcome = Outcome.DISK_FULL
+
+
+class OutOfMemory(StropError):
+    """The container's memory did not suffice; with the same limit it will not the next time."""
+
+    outcome = Outcome.OUT_OF_MEMORY
 
 
 class Evicted(StropError):

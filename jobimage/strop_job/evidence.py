@@ -1,5 +1,6 @@
 """What the gates are held against: raw samples and facts read back from the measurement artifacts, nothing judged."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -86,8 +87,8 @@ def _metric(verify: Artifact) -> MetricEvidence | None:
         return None
     return MetricEvidence(
         name=str(facts["name"]),
-        original=float(facts["original"]),
-        optimized=float(facts["optimized"]),
+        original=_number(facts["original"]),
+        optimized=_number(facts["optimized"]),
         higher_is_better=bool(facts["higherIsBetter"]),
         samples=int(facts["samples"]),
         **_raw_samples(verify),
@@ -104,6 +105,11 @@ def _raw_samples(verify: Artifact) -> dict[str, Any]:
             "predictions": ("labels", "original_predictions", "optimized_predictions"),
         }
         return {k: tuple(arrays[n] for n in names) for k, names in pairs.items() if set(names) <= set(arrays.files)}
+
+
+def _number(value: float | None) -> float:
+    """A figure of the facts, which say None where it was not a number."""
+    return math.nan if value is None else float(value)
 
 
 def _mapping(value: object) -> dict[str, Any]:

@@ -38,7 +38,8 @@ class Fidelity:
         self.signal += float(np.sum(a * a))
         self.noise += float(np.sum((a - b) ** 2))
         if self.classes:
-            same = np.argmax(reference, axis=-1) == np.argmax(value, axis=-1)
+            whole = np.isfinite(np.asarray(value, np.float64)).all(axis=-1)
+            same = whole & (np.argmax(reference, axis=-1) == np.argmax(value, axis=-1))
             self.agreed, self.compared = self.agreed + int(same.sum()), self.compared + same.size
 
     def facts(self) -> dict[str, JsonValue]:

@@ -15,14 +15,21 @@ def ratio_text(value: float) -> str:
     return f"{value:.2f}x"
 
 
+def metric_text(value: float) -> str:
+    """`0.596`; very small and very large ones with three digits: `0.00012`."""
+    return f"{value:.3f}" if value == 0 or 0.01 <= abs(value) < 1000 else f"{value:.3g}"
+
+
 def points_text(value: float) -> str:
-    """`0.70`; small losses keep two digits: `0.0031`."""
-    return f"{value:.2f}" if value == 0 or abs(value) >= 0.1 else f"{value:.2g}"
+    """`0.70`; small losses keep two digits: `0.0031`; what is smaller than a thousandth of a point is `0.00`."""
+    if abs(value) < 1e-3:
+        return "0.00"
+    return f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.2g}"
 
 
 def percent_text(share: float) -> str:
     """0.123 as `12.3%`; more digits close to 0 and 1 so that 99.96% is not shown as 100%."""
-    digits = 1 if 0.01 <= share <= 0.99 or share in (0.0, 1.0) else 2
+    digits = 0 if share in (0.0, 1.0) else 1 if 0.01 <= share <= 0.99 else 2
     return f"{share * 100:.{digits}f}%"
 
 

@@ -6,8 +6,9 @@ number of gates is needed.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from strop_api.base import percent, quantity
 from strop_api.optimization import ModelOptimizationSpec
@@ -16,7 +17,7 @@ from strop_api.status import GateStatus, GateVerdict, Latency, MetricFigures, Sp
 from strop_api.targets import Gates, LatencyGate, MetricDropGate, SpeedupOver, Target
 from strop_job.benchmark.variants import LEAST_CALLS_FOR_P99, Variant
 from strop_job.evidence import Evidence, gather
-from strop_job.figures import bytes_text, microseconds_text
+from strop_job.figures import bytes_text, figure, microseconds_text
 from strop_job.headline import (
     compare,
     latency_figures,
@@ -121,13 +122,25 @@ def _speed_is_said(verdicts: list[GateStatus]) -> bool:
 def compile_parity(case: Case) -> Iterator[GateStatus]:
     """Always on: the engine agrees with the same graph run with optimizations off."""
     name, facts = "compileParity", case.seen.parity
-    if facts is None or facts.get("worst") is None:
+    if facts is None or facts.get("tolerance") is None:
         yield unmeasured(name, "the engine was not compared with the graph it was compiled from")
         return
-    worst, bound = float(facts["worst"]), float(facts["tolerance"])
+    bound = float(facts["tolerance"])
+    if facts.get("worst") is None:
+        yield GateStatus(gate=name, verdict=GateVerdict.MISSED, bound=figure(bound), message=_broken(facts)[:256])
+        return
+    worst = float(facts["worst"])
     relation = "is within" if at_most(worst, bound) else "is beyond"
     message = f"the engine differs from its own graph by {worst:.2g} at worst, which {relation} {bound:.2g}"
     yield verdict(name, at_most(worst, bound), worst, bound, message)
+
+
+def _broken(facts: Mapping[str, Any]) -> str:
+    """Where an engine answers with something that cannot be compared."""
+    points = [point for point in facts.get("shapes", []) if point.get("error") is None]
+    sizes = points[0].get("sizes", {}) if points else {}
+    where = ", ".join(f"{name}={size}" for name, size in sizes.items()) or "the fixed shape"
+    return f"the engine's outputs are missing, misshapen, NaN or infinite at {where}, and the original's are not"
 
 
 def metric_drop(case: Case) -> Iterator[GateStatus]:

@@ -115,7 +115,7 @@ def require(target: Target, index: int, hardware: Hardware) -> None:
 def this_machine() -> Hardware:
     """The machine this process runs on; read once."""
     model, flags = _cpuinfo(_text(Path("/proc/cpuinfo")))
-    cgroups = tuple(_cgroup_folders())
+    cgroups = tuple(cgroup_folders())
     quotas = [q for f in cgroups if (q := quota_cores(f)) is not None]
     limits = [m for f in cgroups if (m := memory_limit(f)) is not None]
     return Hardware(
@@ -150,9 +150,18 @@ def memory_limit(folder: Path) -> int | None:
     return None
 
 
-def _cgroup_folders(
-    root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
-) -> Iterator[Path]:
+def memory_kills() -> int | None:
+    """Processes of this one's own cgroup that the kernel has killed for memory so far; None where it does not count."""
+    for folder in cgroup_folders():
+        for name in ("memory.events", "memory.oom_control"):
+            for line in _text(folder / name).splitlines():
+                word, _, count = line.partition(" ")
+                if word == "oom_kill":
+                    return int(count)
+    return None
+
+
+def cgroup_folders(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> Iterator[Path]:
     """This process's cgroups and their ancestors; inside a pod the mount's root is already the container's own."""
     for line in _text(membership).splitlines():
         _, controllers, path = line.split(":", 2)

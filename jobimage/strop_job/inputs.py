@@ -7,17 +7,18 @@ from pathlib import PurePosixPath
 from pydantic import JsonValue
 
 from strop_api.data import DataSource, Tokenizer
-from strop_api.model import ModelFormat
+from strop_api.model import CodeSource, ModelFormat
 from strop_api.optimization import ModelOptimizationSpec
 from strop_job.errors import InvalidInput
 from strop_job.sources import Reach, Source, SourceFile, look
-from strop_job.stages import Artifact, ArtifactKind, Stage, StageContext
+from strop_job.stages import WHOLE_SECONDS, Artifact, ArtifactKind, Stage, StageContext
 from strop_job.store.digests import folder_digest
 from strop_job.store.parallel import in_parallel
 
 MODEL_LIMIT_BYTES = 64 << 30
 DATA_LIMIT_BYTES = 256 << 30
 TOKENIZER_LIMIT_BYTES = 64 << 20
+CODE_LIMIT_BYTES = 1 << 20
 TOKENIZER = "tokenizer.json"
 
 _ENTRIES: dict[ModelFormat, tuple[str, ...]] = {
@@ -46,7 +47,27 @@ def resolve_model_stage(spec: ModelOptimizationSpec, reach: Reach) -> Stage:
         return Artifact(ArtifactKind.SOURCE, context.folder, files, _facts(source, content, entry))
 
     parameters = _parameters(source, model.digest) | {"entry": entry}
-    return Stage("resolve-model", "resolve-model", 1, run, parameters, weight=2)
+    return Stage("resolve-model", "resolve-model", 1, run, parameters, weight=2, silence_seconds=WHOLE_SECONDS)
+
+
+def resolve_source_stage(source: CodeSource, reach: Reach) -> Stage:
+    """`resolve-source`: the one Python file of `spec.model.architecture.source` as a SOURCE. It is read, never run.
+
+    Whether code is allowed at all is for the plan to say, before anything is looked up. Facts as of the model.
+    """
+    field = "spec.model.architecture.source"
+    found = look(source.uri, reach, field=f"{field}.uri", limit_bytes=CODE_LIMIT_BYTES)
+    if found.is_folder or not found.files[0].name.endswith(".py"):
+        raise InvalidInput(f"{source.uri} is not a .py file", field=found.field, mend="name the one file")
+
+    def run(context: StageContext) -> Artifact:
+        content = _content_digest(found, _taken(found, context))
+        _check_pin(content, source.digest, f"{field}.digest", found.uri)
+        _check_unchanged(found, reach, CODE_LIMIT_BYTES)
+        entry = found.files[0].name
+        return Artifact(ArtifactKind.SOURCE, context.folder, (entry,), _facts(found, content, entry))
+
+    return Stage("resolve-source", "resolve-source", 1, run, _parameters(found, source.digest), weight=0.1)
 
 
 def resolve_data_stage(role: str, source: DataSource, reach: Reach) -> Stage:
@@ -73,7 +94,7 @@ def resolve_data_stage(role: str, source: DataSource, reach: Reach) -> Stage:
     parameters = _parameters(data, source.digest)
     if tokenizer is not None and source.tokenizer is not None:
         parameters["tokenizer"] = _parameters(tokenizer, source.tokenizer.digest)
-    return Stage(f"resolve-{role}", "resolve-data", 1, run, parameters)
+    return Stage(f"resolve-{role}", "resolve-data", 1, run, parameters, silence_seconds=WHOLE_SECONDS)
 
 
 def _tokenizer(tokenizer: Tokenizer | None, data: Source, reach: Reach, field: str) -> Source | None:

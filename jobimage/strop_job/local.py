@@ -116,7 +116,7 @@ def find_store(wishes: Wishes, policy: OptimizationPolicySpec | None, name: str,
     if wishes.store != S3:
         return StoreAccess(endpoint="file://local", region="local", records_uri=join(RECORDS_URI, namespace))
     if policy is not None:
-        return _policy_access(_entry(policy, name), namespace)
+        return _entry(policy, name).access(namespace)
     endpoint = os.environ.get("STROP_S3_ENDPOINT")
     if not endpoint:
         raise InvalidInput("--store s3 needs an address", mend="set STROP_S3_ENDPOINT, or give --policy")
@@ -132,16 +132,6 @@ def _entry(policy: OptimizationPolicySpec, name: str) -> Store:
         if store.name == name:
             return store
     raise InvalidInput(f"the policy has no store named {name}", field="spec.storeRef.name", mend="name one that it has")
-
-
-def _policy_access(store: Store, namespace: str) -> StoreAccess:
-    return StoreAccess(
-        endpoint=store.endpoint,
-        region=store.region,
-        ca_bundle=store.ca_bundle,
-        path_style=store.path_style,
-        records_uri=join(store.records_uri, namespace),
-    )
 
 
 def _with_threads(spec: ModelOptimizationSpec, threads: int | None) -> ModelOptimizationSpec:

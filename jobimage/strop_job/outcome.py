@@ -2,7 +2,7 @@
 
 import errno
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -19,7 +19,10 @@ from strop_api.status import (
     TargetVerdict,
 )
 from strop_api.steps import Precision
-from strop_job.errors import DiskFull, StropError
+from strop_api.targets import Target
+from strop_job.errors import DiskFull, Evicted, StoreFailed, StropError
+from strop_job.figures import percent_text
+from strop_job.memory import chain, exhausted, is_exhaustion
 
 if TYPE_CHECKING:
     from strop_job.gates import Judgement
@@ -31,6 +34,8 @@ SECRET = re.compile(
 )
 USER_INFO = re.compile(r"(?i)([a-z][a-z0-9+.-]*://)[^/\s@]+@")
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+FP32_KERNELS = "ONNX Runtime's CPU kernels compute in fp32"
+"""Why fp16 weights gain no speed there; the whole sentence must fit the status's 64 characters."""
 VERDICTS = {
     Outcome.PUBLISHED: TargetVerdict.PUBLISHED,
     Outcome.GATE_MISSED: TargetVerdict.GATE_MISSED,
@@ -70,33 +75,21 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def diagnose(error: BaseException, stage: str, secrets: Iterable[str] = ()) -> Trouble:
-    """What an exception means: foreseen errors speak for themselves, a full disk is found anywhere in the chain."""
+    """What an exception means: foreseen errors speak for themselves; a full disk and spent memory are found in all of
+    the chain."""
+    if is_exhaustion(error) and not isinstance(error, (DiskFull, Evicted, StoreFailed)):
+        error = exhausted(stage)
     if isinstance(error, StropError) and not isinstance(error, DiskFull):
         return Trouble(error.outcome, redact(error.message, secrets)[:MESSAGE_LIMIT], error.field, error.mend)
-    if any(_no_space(e) for e in _chain(error)):
+    if any(_no_space(e) for e in chain(error)):
         return Trouble(
             Outcome.DISK_FULL,
             f"no space left on the scratch volume during {stage}",
             "spec.worker.scratch",
             "give the run more scratch",
         )
-    if isinstance(error, MemoryError):
-        return Trouble(
-            Outcome.FAILED,
-            f"memory ran out during {stage}",
-            "spec.worker.resources.limits.memory",
-            "give the run more memory",
-        )
     first = next(iter(str(error).strip().splitlines()), "")
     return Trouble(Outcome.FAILED, redact(f"{stage}: {type(error).__name__}: {first}", secrets)[:MESSAGE_LIMIT])
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _no_space(error: BaseException) -> bool:
@@ -122,17 +115,19 @@ def figure(value: float) -> str:
     return f"{value:.2f}"
 
 
-def realised_precision(spec: ModelOptimizationSpec, facts: Mapping[str, JsonValue]) -> str | None:
+def realised_precision(spec: ModelOptimizationSpec, target: Target, facts: Mapping[str, JsonValue]) -> str | None:
     """How much of the engine's compute really runs at the precision that was asked last, from verify's inspection."""
     asked = [step.quantize.precision for step in spec.steps if step.quantize is not None]
     inspection = facts.get("inspection")
     if not asked or not isinstance(inspection, Mapping):
         return None
-    part = inspection.get("halfMacs" if asked[-1] is Precision.FP16 else "integerMacs")
-    whole = inspection.get("macs")
+    half = asked[-1] is Precision.FP16
+    part, whole = inspection.get("halfMacs" if half else "integerMacs"), inspection.get("macs")
     if not isinstance(part, int) or not isinstance(whole, int) or whole <= 0:
         return "not inspected"
-    return f"{part / whole:.1%} of multiply-accumulates in {asked[-1]}"
+    if half and part == 0 and target.accelerator is None:
+        return f"0% in fp16: {FP32_KERNELS}"
+    return f"{percent_text(part / whole)} of multiply-accumulates in {asked[-1]}"
 
 
 def make_result(

@@ -8,27 +8,34 @@ import shutil
 import tempfile
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
 
-from strop_api.result import Outcome, Result
+from strop_api.result import Outcome, Result, RunRequest
 from strop_api.status import ArtifactRef
+from strop_job.claims import claim_of, settle, take_over
+from strop_job.comparison import Row, side_by_side
 from strop_job.errors import InvalidInput
+from strop_job.evidence import read_latencies
 from strop_job.gates import Judgement, judge
 from strop_job.hardware import require
 from strop_job.outcome import StageRow, diagnose, make_result, now, realised_precision, redact
 from strop_job.plan import Plan
 from strop_job.progress import TAIL, TAIL_WEIGHT
 from strop_job.provenance import provenance
-from strop_job.publish import publish
+from strop_job.publish import Owner, point_back, publish
+from strop_job.report import HTML_FILE, JSON_FILE, RunReport, tells_the_same, write_report
 from strop_job.stages import Artifact, ArtifactKind
-from strop_job.store.objects import ObjectMissing, disk_full_is_named, join
+from strop_job.store.objects import ObjectMissing, ObjectStore, disk_full_is_named, join
 from strop_job.walk import Shop, Walk, size_bytes
 
 MODELS = frozenset({ArtifactKind.SOURCE, ArtifactKind.ONNX_GRAPH, ArtifactKind.ENGINE})
 RESULT, RESULT_LIMIT_BYTES = "result.json", 1 << 20
+CLAIM = "claim.json"
+REPORT_LIMIT_BYTES = 64 << 20
 COMPANIONS = "onnx"
 """Folder of a published run with the optimized graph, where the spec lists it."""
 
@@ -42,7 +49,8 @@ class Judged:
     judgement: Judgement
     verify: Artifact
     benchmark: Artifact
-    artifact: ArtifactRef | None
+    provenance: Mapping[str, JsonValue]
+    artifact: ArtifactRef | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,8 @@ class Finished:
     judgement: Judgement | None = None
     report_uris: tuple[str, ...] = ()
     """HTML and JSON."""
+    compared: tuple[Row, ...] = ()
+    """Original and optimized side by side."""
     seconds: float = 0.0
 
     @property
@@ -95,9 +105,10 @@ def _folder_in(scratch: Path, run_id: str) -> Path:
 def _walk(walk: Walk) -> Finished:
     if walk.shop.answer_published and (earlier := _published_before(walk)) is not None:
         return earlier
-    require(walk.plan.target, walk.plan.target_index, walk.shop.hardware)
-    for stage in walk.plan.stages:
-        walk.step(stage)
+    if not (walk.shop.answer_published and take_over(walk, _claim_uri(walk))):
+        require(walk.plan.target, walk.plan.target_index, walk.shop.hardware)
+        for stage in walk.plan.stages:
+            walk.step(stage)
     walk.shop.records.remember_run(walk.plan.request.run_id, [d.record.key for d in walk.done.values()])
     walk.tracker.begin(TAIL, TAIL_WEIGHT)
     finished = _conclude(walk)
@@ -106,13 +117,16 @@ def _walk(walk: Walk) -> Finished:
 
 
 def _published_before(walk: Walk) -> Finished | None:
-    """The result of this very run, if it was published and the artifact is still there."""
+    """The result of this very run, if it was published and is still there; the pointer then leads to it again."""
     try:
         result = Result.model_validate_json(walk.shop.store.read(join(reports_uri(walk), RESULT), RESULT_LIMIT_BYTES))
     except (ObjectMissing, ValidationError):
         return None
     artifact = result.target.artifact if result.target else None
-    if result.outcome is not Outcome.PUBLISHED or artifact is None or walk.shop.store.stat(artifact.uri) is None:
+    if result.outcome is not Outcome.PUBLISHED or artifact is None:
+        return None
+    request = walk.plan.request
+    if not point_back(walk.shop.store, request.spec.output.uri, request.run_id, _owner(request), artifact):
         return None
     stages = [stage.model_copy(update={"cached": True}) for stage in result.stages]
     rows = tuple(StageRow(stage.name, float(stage.seconds), True, "") for stage in stages)
@@ -122,11 +136,15 @@ def _published_before(walk: Walk) -> Finished | None:
 def _conclude(walk: Walk) -> Finished:
     """Judge, publish what passed, and write the report of what happened."""
     plan, request = walk.plan, walk.plan.request
-    verify, benchmark = walk.artifact(plan.verify), walk.artifact(plan.benchmark)
-    size = size_bytes(walk.done[plan.engine].record)
-    judgement = judge(request.spec, plan.target, verify, benchmark, size)
-    artifact = _publish(walk, judgement) if judgement.passed else None
-    judged = Judged(judgement, verify, benchmark, artifact)
+    judged = _judge(walk)
+    if judged.judgement.passed:
+        mine = claim_of(walk, (plan.engine, *plan.companions), judged.provenance)
+        claim = settle(walk, _claim_uri(walk), mine)
+        if walk.adopted:
+            judged = replace(_judge(walk), provenance=claim.provenance)
+    if judged.judgement.passed:
+        judged = replace(judged, artifact=_publish(walk, judged.provenance))
+    judgement, artifact = judged.judgement, judged.artifact
     uris = _report(walk, judgement.outcome, judgement.message, judged)
     result = make_result(
         request,
@@ -138,13 +156,29 @@ def _conclude(walk: Walk) -> Finished:
         warnings=plan.warnings,
         report=uris[0],
         model_digest=walk.done[plan.model].record.digest,
-        realised_precision=realised_precision(request.spec, verify.facts),
+        realised_precision=realised_precision(request.spec, plan.target, judged.verify.facts),
     )
     _keep(walk, result)
-    return Finished(result, walk.rows, judgement, uris)
+    original_size, size = _sizes(walk)
+    latencies = read_latencies(judged.benchmark)
+    compared = side_by_side(judgement.metric, latencies, original_size, size, request.spec.seed)
+    return Finished(result, walk.rows, judgement, uris, compared)
 
 
-def _publish(walk: Walk, judgement: Judgement) -> ArtifactRef:
+def _judge(walk: Walk) -> Judged:
+    plan = walk.plan
+    verify, benchmark = walk.artifact(plan.verify), walk.artifact(plan.benchmark)
+    judgement = judge(plan.request.spec, plan.target, verify, benchmark, _sizes(walk)[1])
+    return Judged(judgement, verify, benchmark, _provenance(walk, judgement))
+
+
+def _sizes(walk: Walk) -> tuple[int, int]:
+    """Bytes of the original, compiled, and of the engine."""
+    original, engine = (size_bytes(walk.done[name].record) for name in (walk.plan.original, walk.plan.engine))
+    return original, engine
+
+
+def _publish(walk: Walk, provenance: Mapping[str, JsonValue]) -> ArtifactRef:
     """Puts the engine, and what the spec lists beside it, where the spec says; only the engine was measured."""
     plan, request = walk.plan, walk.plan.request
     engine = walk.artifact(plan.engine)
@@ -156,20 +190,16 @@ def _publish(walk: Walk, judgement: Judgement) -> ArtifactRef:
         walk.shop.store,
         request.spec.output.uri,
         request.run_id,
-        request.uid,
+        _owner(request),
         files,
-        _provenance(walk, judgement),
+        provenance,
         measured=engine.files,
     )
 
 
 def _report(walk: Walk, outcome: Outcome, message: str, judged: Judged | None = None) -> tuple[str, ...]:
     """Writes the report beside the records, for every outcome; returns the addresses of HTML and JSON."""
-    from strop_job.report import RunReport, write_report  # draws: slow to import, and needed at the end alone
-
     records = {name: done.record for name, done in walk.done.items()}
-    folder = walk.folder / "report"
-    folder.mkdir()
     report = RunReport(
         request=walk.plan.request,
         outcome=outcome,
@@ -181,15 +211,26 @@ def _report(walk: Walk, outcome: Outcome, message: str, judged: Judged | None = 
         sizes={name: size_bytes(r) for name, r in records.items() if r.kind in MODELS},
         verify=judged.verify if judged else None,
         benchmark=judged.benchmark if judged else None,
-        provenance=_provenance(walk, judged.judgement if judged else None),
+        provenance=judged.provenance if judged else _provenance(walk, None),
         warnings=walk.plan.warnings,
         artifact=judged.artifact if judged else None,
     )
-    uris = []
-    for path in write_report(folder, report):
-        uris.append(join(reports_uri(walk), path.name))
-        walk.shop.store.upload(uris[-1], path)
-    return tuple(uris)
+    uris = tuple(join(reports_uri(walk), name) for name in (HTML_FILE, JSON_FILE))
+    if not _is_told(walk.shop.store, uris, report):
+        folder = walk.folder / "report"
+        folder.mkdir()
+        for uri, path in zip(uris, write_report(folder, report), strict=True):
+            walk.shop.store.upload(uri, path)
+    return uris
+
+
+def _is_told(store: ObjectStore, uris: tuple[str, ...], report: RunReport) -> bool:
+    """Whether this very run left the same report before: drawing it again would take longer than all the rest."""
+    html, json = uris
+    try:
+        return store.stat(html) is not None and tells_the_same(store.read(json, REPORT_LIMIT_BYTES), report)
+    except (ObjectMissing, InvalidInput):
+        return False
 
 
 def _ended_early(walk: Walk, error: BaseException) -> Finished:
@@ -227,6 +268,14 @@ def _report_if_possible(walk: Walk, outcome: Outcome, message: str) -> tuple[str
 def reports_uri(walk: Walk) -> str:
     """Folder of this run's report and result."""
     return join(walk.shop.records.prefix_uri, "reports", walk.plan.request.run_id)
+
+
+def _claim_uri(walk: Walk) -> str:
+    return join(reports_uri(walk), CLAIM)
+
+
+def _owner(request: RunRequest) -> Owner:
+    return Owner(namespace=request.namespace, name=request.name, uid=request.uid)
 
 
 def _keep(walk: Walk, result: Result) -> None:

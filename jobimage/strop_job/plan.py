@@ -10,26 +10,24 @@ from strop_api.optimization import ModelOptimizationSpec
 from strop_api.result import RunRequest
 from strop_api.rules import check_support, warnings
 from strop_api.rules.rule import Problem
-from strop_api.steps import Precision, QuantizeMethod, QuantizeStep, Step, StepType
+from strop_api.steps import RESERVED, Precision, QuantizeMethod, QuantizeStep, Step, StepType
 from strop_api.support import THIS_BUILD
 from strop_api.targets import OutputFormat, SpeedupOver, Target
 from strop_job.benchmark.variants import Variant
 from strop_job.disjoint import disjoint_stage
 from strop_job.errors import InvalidInput, Unsupported
-from strop_job.inputs import resolve_data_stage, resolve_model_stage
+from strop_job.inputs import resolve_data_stage, resolve_model_stage, resolve_source_stage
 from strop_job.sources import Reach
 from strop_job.stages import Stage
 from strop_job.steps.benchmark import benchmark_stage
 from strop_job.steps.compile import compile_stage
-from strop_job.steps.export import export_stage
+from strop_job.steps.export import export_stage, refuse_code
 from strop_job.steps.quantize import quantize_stage
 from strop_job.steps.verify import verify_stage
 
 MODEL, EXPORT, VERIFY, BENCHMARK = "resolve-model", "export", "verify", "benchmark"
 COMPILE, COMPILE_ORIGINAL, CAST_FP16, COMPILE_FP16 = "compile", "compile-original", "cast-fp16", "compile-fp16"
 DISJOINT = "check-data"
-RESERVED = frozenset({EXPORT, VERIFY, BENCHMARK, COMPILE, COMPILE_ORIGINAL, CAST_FP16, COMPILE_FP16, DISJOINT, "start"})
-"""Names that a step may not have: they are stages of their own. So are all that begin with `resolve-`."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,7 @@ class Plan:
     """Stages whose files are published beside the engine's."""
     model: str = MODEL
     engine: str = COMPILE
+    original: str = COMPILE_ORIGINAL
     verify: str = VERIFY
     benchmark: str = BENCHMARK
 
@@ -66,6 +65,7 @@ def make_plan(request: RunRequest, reach: Reach) -> Plan:
     first = next(iter(refusals(request.spec)), None)
     if first is not None:
         raise Unsupported(first.message, field=first.path)
+    refuse_code(request.spec.model, allowed=request.allow_code)
     _check_names(request.spec)
     plan = _assemble(request, reach)
     _check_order(plan.stages)
@@ -82,6 +82,8 @@ def _assemble(request: RunRequest, reach: Reach) -> Plan:
     target = next(t for t in spec.targets if t.name == request.target)
     sources = _sources(spec)
     stages = [resolve_model_stage(spec, reach)]
+    if spec.model.architecture is not None and spec.model.architecture.source is not None:
+        stages.append(resolve_source_stage(spec.model.architecture.source, reach))
     stages += [resolve_data_stage(role, source, reach) for role, source in sources.items()]
     if len(sources) > 1:
         stages.append(disjoint_stage(spec, sources))

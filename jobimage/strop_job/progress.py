@@ -8,7 +8,7 @@ from typing import Protocol
 
 from strop_api.status import Progress
 from strop_job.errors import Evicted
-from strop_job.stages import Stage
+from strop_job.stages import WHOLE_SECONDS, Stage
 
 QUIET_SECONDS = 0.2
 """Between two messages of one stage; a changed stage is always told."""
@@ -26,6 +26,8 @@ class Event(StrEnum):
     STARTED = "Started"
     WORKING = "Working"
     CACHED = "Cached"
+    KEEPING = "Keeping"
+    """The work is done and its files go to the store."""
     FINISHED = "Finished"
 
 
@@ -38,6 +40,8 @@ class Update:
     measuring: bool = False
     seconds: float = 0.0
     """FINISHED and CACHED: wall time of the stage, or what it had cost."""
+    silence_seconds: float = WHOLE_SECONDS
+    """If nothing more is told for so long, the process hangs."""
 
 
 class Reporter(Protocol):
@@ -72,17 +76,19 @@ class Tracker:
         self._passed = self._worked = self._worked_seconds = 0.0
         self._stage, self._weight, self._measuring = "", 0.0, False
         self._began = self._told = 0.0
-        self._percent = 0
+        self._percent, self._silence = 0, WHOLE_SECONDS
 
     def check(self) -> None:
         """Raises Evicted once the reporter says to stop."""
         if self._reporter.stopping():
             raise Evicted("stopped by SIGTERM; finished stages are kept")
 
-    def begin(self, name: str, weight: float, *, measuring: bool = False) -> None:
-        """A stage that must be done starts."""
+    def begin(
+        self, name: str, weight: float, *, measuring: bool = False, silence_seconds: float = WHOLE_SECONDS
+    ) -> None:
+        """A stage that must be done starts; if it reports nothing for `silence_seconds`, it hangs."""
         self.check()
-        self._stage, self._weight, self._measuring = name, weight, measuring
+        self._stage, self._weight, self._measuring, self._silence = name, weight, measuring, silence_seconds
         self._began = self._told = self._clock()
         self._tell(Event.STARTED, 0.0, "")
 
@@ -94,13 +100,18 @@ class Tracker:
             self._told = self._clock()
             self._tell(Event.WORKING, min(1.0, max(0.0, share)), message)
 
+    def keep(self) -> None:
+        """The stage's work is done; its files go to the store, which reports nothing."""
+        self._silence = WHOLE_SECONDS
+        self._tell(Event.KEEPING, 1.0, "keeping what it yielded")
+
     def finish(self) -> float:
         """The stage is done and committed; returns its wall time in seconds."""
         seconds = self._clock() - self._began
         self._worked += self._weight
         self._worked_seconds += seconds
         self._passed += self._weight
-        self._measuring = False
+        self._measuring, self._silence = False, WHOLE_SECONDS
         self._weight, weight = 0.0, self._weight
         self._tell(Event.FINISHED, 0.0, "", seconds if weight else 0.0)
         return seconds
@@ -108,7 +119,7 @@ class Tracker:
     def cached(self, name: str, weight: float, seconds: float) -> None:
         """A stage was found among the records; `seconds` is what it had cost."""
         self.check()
-        self._stage, self._weight, self._measuring = name, 0.0, False
+        self._stage, self._weight, self._measuring, self._silence = name, 0.0, False, WHOLE_SECONDS
         self._passed += weight
         self._tell(Event.CACHED, 0.0, "", seconds)
 
@@ -121,7 +132,7 @@ class Tracker:
             message=message[:256],
             remaining_seconds=self._remaining(share),
         )
-        self._reporter.tell(Update(event, progress, self._measuring, seconds))
+        self._reporter.tell(Update(event, progress, self._measuring, seconds, self._silence))
 
     def _remaining(self, share: float) -> int | None:
         """Seconds left at the pace so far; what came from records says nothing about the pace."""

@@ -22,6 +22,7 @@ from strop_job.store.objects import ObjectInfo, ObjectMissing, ObjectStore, is_s
 OUTPUT_FIELD = "spec.output.uri"
 MANIFEST, PROVENANCE, POINTER = "manifest.json", "provenance.json", "current.json"
 POINTER_LIMIT_BYTES = 64 << 10
+MANIFEST_LIMIT_BYTES = 16 << 20
 ATTEMPTS = 5
 
 
@@ -47,6 +48,24 @@ class PublishedFile(ApiModel):
     """Measured or companion."""
 
 
+class Owner(ApiModel):
+    """The resource a run was made for. Its UID is for information: deleted and applied again, it is the same owner."""
+
+    namespace: str
+    """Namespace of the resource."""
+    name: str
+    """Name of the resource."""
+    uid: str
+    """UID it had."""
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    def is_same(self, other: "Owner") -> bool:
+        """Whether both are the same namespace and name."""
+        return (self.namespace, self.name) == (other.namespace, other.name)
+
+
 class Manifest(ApiModel):
     """`manifest.json`: what a published folder holds. The same run writes the same manifest."""
 
@@ -54,8 +73,8 @@ class Manifest(ApiModel):
     """Version of this layout."""
     run_id: str
     """The run that made it."""
-    owner_uid: str
-    """UID of the resource it was made for."""
+    owner: Owner
+    """The resource it was made for."""
     files: list[PublishedFile]
     """Sorted by name."""
 
@@ -65,8 +84,8 @@ class Pointer(ApiModel):
 
     format: Literal[1] = 1
     """Version of this layout."""
-    owner_uid: str
-    """UID of the resource that may move it."""
+    owner: Owner
+    """The resource that may move it."""
     run_id: str
     """The run it points to."""
     uri: str
@@ -83,7 +102,7 @@ def publish(
     store: ObjectStore,
     output_uri: str,
     run_id: str,
-    owner_uid: str,
+    owner: Owner,
     files: Mapping[str, Path],
     provenance: Mapping[str, JsonValue],
     *,
@@ -98,19 +117,65 @@ def publish(
     engine = next(iter(files))
     measured = {engine, *(measured or ())}
     _check_names(output_uri, run_id, files)
-    _owned_pointer(store, output_uri, owner_uid)
+    _owned_pointer(store, output_uri, owner)
     folder = join(output_uri, run_id)
     found = [_put(store, folder, name, path, Role.MEASURED if name in measured else Role.COMPANION)
              for name, path in files.items()]  # fmt: skip
     found.append(_put_provenance(store, folder, provenance))
-    manifest = Manifest(run_id=run_id, owner_uid=owner_uid, files=sorted(found, key=lambda f: f.name))
+    manifest = Manifest(run_id=run_id, owner=owner, files=sorted(found, key=lambda f: f.name))
     manifest_digest = _put_manifest(store, folder, manifest)
     size = sum(f.size_bytes for f in found if f.role is Role.MEASURED)
     artifact = ArtifactRef(uri=join(folder, engine), digest=found[0].digest, size_bytes=size)
-    pointer = Pointer(owner_uid=owner_uid, run_id=run_id, uri=folder, manifest_digest=manifest_digest,
+    pointer = Pointer(owner=owner, run_id=run_id, uri=folder, manifest_digest=manifest_digest,
                       artifact=artifact, published_at=datetime.now(UTC))  # fmt: skip
     _move(store, output_uri, pointer)
     return artifact
+
+
+def point_back(store: ObjectStore, output_uri: str, run_id: str, owner: Owner, artifact: ArtifactRef) -> bool:
+    """Make the pointer lead to a run that was published before, as its status says.
+
+    False when the run's folder does not hold, any more, what its manifest and `artifact` promise; then nothing was
+    moved. Content is read through only if the pointer leads elsewhere: moving it is a promise made anew. Raises
+    InvalidInput when the pointer is another owner's.
+    """
+    folder = join(output_uri, run_id)
+    found = _read_manifest(store, folder)
+    if found is None:
+        return False
+    manifest, digest = found
+    pointer, _ = _owned_pointer(store, output_uri, owner)
+    leads_here = pointer is not None and (pointer.run_id, pointer.manifest_digest) == (run_id, digest)
+    promised = any(_is_promised(folder, file, artifact) for file in manifest.files)
+    if manifest.run_id != run_id or not manifest.owner.is_same(owner) or not promised:
+        return False
+    if not all(_is_there(store, folder, file, read=not leads_here) for file in manifest.files):
+        return False
+    _move(store, output_uri, Pointer(owner=owner, run_id=run_id, uri=folder, manifest_digest=digest,
+                                     artifact=artifact, published_at=datetime.now(UTC)))  # fmt: skip
+    return True
+
+
+def _read_manifest(store: ObjectStore, folder: str) -> tuple[Manifest, str] | None:
+    """The manifest and its digest; None if it is gone or not ours."""
+    try:
+        data = store.read(join(folder, MANIFEST), MANIFEST_LIMIT_BYTES, field=OUTPUT_FIELD)
+        return Manifest.model_validate_json(data), bytes_digest(data)
+    except (InvalidInput, ValidationError):
+        return None
+
+
+def _is_promised(folder: str, file: PublishedFile, artifact: ArtifactRef) -> bool:
+    return (join(folder, file.name), file.digest, file.role) == (artifact.uri, artifact.digest, Role.MEASURED)
+
+
+def _is_there(store: ObjectStore, folder: str, file: PublishedFile, *, read: bool) -> bool:
+    """Whether a file still has its size; its content too, if it is read."""
+    uri = join(folder, file.name)
+    found = store.stat(uri, field=OUTPUT_FIELD)
+    if found is None or found.size_bytes != file.size_bytes:
+        return False
+    return not read or store.digest(uri, field=OUTPUT_FIELD) == file.digest
 
 
 def current(store: ObjectStore, output_uri: str) -> Pointer | None:
@@ -165,13 +230,13 @@ def _other_bytes(uri: str) -> InvalidInput:
     return InvalidInput(message, field=OUTPUT_FIELD, mend="ask for a new run, or publish elsewhere")
 
 
-def _owned_pointer(store: ObjectStore, output_uri: str, owner_uid: str) -> tuple[Pointer | None, ObjectInfo | None]:
+def _owned_pointer(store: ObjectStore, output_uri: str, owner: Owner) -> tuple[Pointer | None, ObjectInfo | None]:
     """The pointer as it is, and its state; raises InvalidInput if it is another owner's."""
     uri = join(output_uri, POINTER)
     seen = store.stat(uri, field=OUTPUT_FIELD)  # before reading: what is read is then at least as new
     pointer = _read_pointer(store, uri) if seen else None
-    if pointer is not None and pointer.owner_uid != owner_uid:
-        message = f"{uri} belongs to another resource (UID {pointer.owner_uid})"
+    if pointer is not None and not pointer.owner.is_same(owner):
+        message = f"{uri} belongs to {pointer.owner}, this resource is {owner}"
         raise InvalidInput(message, field=OUTPUT_FIELD, mend="choose another folder")
     return pointer, seen
 
@@ -191,7 +256,7 @@ def _read_pointer(store: ObjectStore, uri: str) -> Pointer | None:
 def _move(store: ObjectStore, output_uri: str, wanted: Pointer) -> None:
     data = wanted.model_dump_json(by_alias=True, indent=2).encode()
     for _ in range(ATTEMPTS):
-        found, seen = _owned_pointer(store, output_uri, wanted.owner_uid)
+        found, seen = _owned_pointer(store, output_uri, wanted.owner)
         if found and (found.run_id, found.manifest_digest) == (wanted.run_id, wanted.manifest_digest):
             return
         if store.replace(join(output_uri, POINTER), data, seen.etag if seen else None, field=OUTPUT_FIELD):

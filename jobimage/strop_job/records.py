@@ -148,18 +148,6 @@ def made_from(
     )
 
 
-def record_key(
-    stage: Stage, input_digests: Mapping[str, str], image: str, seed: int, fingerprint: str | None = None
-) -> str:
-    """The key under which a stage's result is kept: 64 hexadecimal digits."""
-    return made_from(stage, input_digests, image, seed, fingerprint).key
-
-
-def artifact_digest(artifact: Artifact) -> str:
-    """`sha256:…` over the sorted names and digests of an artifact's files."""
-    return folder_digest({name: file_digest(artifact.folder / name) for name in artifact.files})
-
-
 class Records:
     """Records and blobs below one prefix of a store."""
 

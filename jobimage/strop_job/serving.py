@@ -23,14 +23,14 @@ NEVER_SECONDS = 1e6
 class Board:
     """What is known about the child right now; written by the supervisor, read by the server's threads."""
 
-    def __init__(self, first: ProgressReport) -> None:
+    def __init__(self, first: ProgressReport, silence_seconds: float) -> None:
         self._lock = threading.Lock()
         self._report = first
-        self._beat = time.monotonic()
+        self._heard = (time.monotonic(), silence_seconds)
 
-    def beat(self) -> None:
-        """The child gave a sign of life."""
-        self._beat = time.monotonic()
+    def heard(self, silence_seconds: float | None = None) -> None:
+        """The child got on. It may now be silent for so long; without a figure, for as long as before."""
+        self._heard = (time.monotonic(), silence_seconds or self._heard[1])
 
     def show(self, progress: Progress, *, measuring: bool) -> None:
         """Publishes a newer report; the sequence grows only when something changed."""
@@ -41,9 +41,15 @@ class Board:
                     run_id=old.run_id, sequence=old.sequence + 1, measuring=measuring, progress=progress
                 )
 
-    def silent_seconds(self) -> float:
-        """Seconds since the last sign of life."""
-        return time.monotonic() - self._beat
+    def hang(self) -> str | None:
+        """In words, that the child has been silent for longer than it may; None while all is well."""
+        at, bound = self._heard
+        silent = time.monotonic() - at
+        if silent < bound:
+            return None
+        with self._lock:
+            stage = self._report.progress.stage
+        return f"no progress in stage {stage} for {silent:.0f} s, at most {bound:.0f} s were expected"
 
     def document(self) -> bytes:
         """The report as JSON, at most 8 KiB."""
@@ -59,10 +65,10 @@ class ProgressServer(ThreadingMixIn, HTTPServer):
     block_on_close = False
     request_queue_size = 16
 
-    def __init__(self, port: int, board: Board, stale_seconds: float) -> None:
+    def __init__(self, port: int, board: Board) -> None:
         dual = socket.has_dualstack_ipv6()
         self.address_family = socket.AF_INET6 if dual else socket.AF_INET
-        self.board, self.stale_seconds = board, stale_seconds
+        self.board = board
         self._places = threading.BoundedSemaphore(CONNECTIONS)
         super().__init__(("::" if dual else "", port), Handler)
 
@@ -119,10 +125,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == PROGRESS_PATH:
             self._answer(HTTPStatus.OK, self.server.board.document(), "application/json")
         elif self.path == HEALTH_PATH:
-            silent = self.server.board.silent_seconds()
-            well = silent < self.server.stale_seconds
-            status = HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE
-            self._answer(status, b"ok\n" if well else f"no sign of life for {silent:.0f} s\n".encode(), "text/plain")
+            hang = self.server.board.hang()
+            status = HTTPStatus.SERVICE_UNAVAILABLE if hang else HTTPStatus.OK
+            self._answer(status, f"{hang or 'ok'}\n".encode(), "text/plain")
         else:
             self._answer(HTTPStatus.NOT_FOUND, b"not found\n", "text/plain")
 

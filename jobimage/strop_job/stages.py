@@ -4,18 +4,38 @@ A stage is a pure description plus one function; it never looks at the store. Th
 it a fresh folder and commits what it yields. What decides its bytes stands in `parameters`, `needs` and `libraries`.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from pydantic import JsonValue
+
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.result import RunRequest
 from strop_api.targets import Target
 
 Facts = Mapping[str, JsonValue]
 """What a stage found out, as JSON: figures with units in their names, digests, versions."""
+
+
+SILENT_SECONDS = 900.0
+"""Between two reports of a stage that runs a model call by call: time for one call, or for loading an engine."""
+WHOLE_SECONDS = 3600.0
+"""For what is one step that reports nothing on its way: a library's call over a whole graph or data set, or a file on
+its way from or to the store (64 GiB at 20 MB/s)."""
+
+
+def finite(value: JsonValue) -> JsonValue:
+    """The value with None for every float that JSON cannot say."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return value
 
 
 class ArtifactKind(StrEnum):
@@ -45,6 +65,10 @@ class Artifact:
     folder: Path
     files: tuple[str, ...]
     facts: Facts = field(default_factory=dict)
+    """NaN and infinity become None here, as they would in a record: the first run and a cached one read the same."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "facts", {name: finite(value) for name, value in self.facts.items()})
 
     @property
     def entry(self) -> Path:
@@ -103,3 +127,5 @@ class Stage:
     """Expected share of the run's time, for the percentage."""
     measuring: bool = False
     """Nobody may disturb the machine while it runs."""
+    silence_seconds: float = SILENT_SECONDS
+    """A stage that reports nothing for so long hangs: the pod's health turns red."""

@@ -139,12 +139,6 @@ def bootstrap(
     return Interval(statistic(np.arange(count)), float(low), float(high))
 
 
-def paired_mean_difference(first: Floats, second: Floats, *, level: float = LEVEL, seed: int) -> Interval:
-    """Bootstrap interval of mean(first) - mean(second), resampling pairs."""
-    difference = np.asarray(first, np.float64) - np.asarray(second, np.float64)
-    return bootstrap(lambda drawn: float(difference[drawn].mean()), len(difference), level=level, seed=seed)
-
-
 def quantile_interval(values: Floats, quantile: float, level: float = LEVEL) -> Interval:
     """Distribution-free interval of a quantile from order statistics (David and Nagaraja 2003, section 7.1).
 

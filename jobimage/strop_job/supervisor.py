@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from pydantic import ValidationError
 from strop_api.failures import ExitCode
 from strop_api.result import TERMINATION_LIMIT_BYTES, Outcome, ProgressReport, Result, RunRequest, StageMark, encode
 from strop_api.status import Progress
+from strop_job.memory import KillWatch, killed
 from strop_job.outcome import exit_code, make_result, now
 from strop_job.serving import Board, ProgressServer
 
@@ -41,8 +43,8 @@ class Settings:
     request: Path
     termination_log: Path
     port: int
-    stale_seconds: float = 120.0
-    """Health turns red when the child has not beaten for this long."""
+    stale_seconds: float = 600.0
+    """Health turns red when the child gets on with nothing for this long; each stage has a bound of its own."""
     grace_seconds: float = 20.0
     """After SIGTERM the child has this long before it is killed; must be below the pod's grace period."""
 
@@ -60,25 +62,53 @@ class Supervisor:
     def __init__(self, settings: Settings, request: RunRequest, command: Callable[[int], Sequence[str]]) -> None:
         self._settings, self._request, self._command = settings, request, command
         self._board = Board(
-            ProgressReport(run_id=request.run_id, sequence=0, progress=Progress(stage=START, percent=0))
+            ProgressReport(run_id=request.run_id, sequence=0, progress=Progress(stage=START, percent=0)),
+            settings.stale_seconds,
         )
         self._stage = START
+        self._kills = KillWatch()
         self._result: Result | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._ended: Ended | None = None
+        self._asked = False
+        """SIGTERM or SIGINT has arrived."""
+        self._hang: str | None = None
+        """In words, when the child was already hanging at that time."""
         self._deadline: float | None = None
         self._buffer = b""
 
     def run(self) -> int:
         """Starts the child, waits for its end, writes the termination message; returns the exit code."""
         adopt_orphans()
-        with ProgressServer(self._settings.port, self._board, self._settings.stale_seconds):
+        with ProgressServer(self._settings.port, self._board):
             wake, pipe = self._watch_signals(), self._start()
             self._loop(wake, pipe)
-        result = self._result or self._unspoken()
+        result = self._last_word()
         write_termination(self._settings.termination_log, encode(result))
         say(f"{result.outcome}: {result.message}" if result.message else str(result.outcome))
         return int(exit_code(result.outcome))
+
+    def _last_word(self) -> Result:
+        """What the child said, corrected by what it could not know: that it hung, or was killed for memory."""
+        result = self._result or self._unspoken()
+        if self._hang and result.outcome is Outcome.EVICTED:
+            return result.model_copy(update={"outcome": Outcome.FAILED, "message": self._hang})
+        if result.outcome is not Outcome.FAILED or not self._killed_for_memory():
+            return result
+        say(result.message)
+        cause = killed(self._stage)
+        changes = {"outcome": cause.outcome, "message": f"{cause.message} ({cause.mend})", "field": cause.field}
+        return result.model_copy(update=changes)
+
+    def _killed_for_memory(self) -> bool:
+        """Whether the kernel says so; or, where it does not count, nobody else can have killed the child."""
+        silently = self._result is None and self._ended is not None and self._deadline is None
+        return self._kills.counted() or (silently and self._kills.explains(self._ended.code if self._ended else None))
+
+    def _mark(self) -> None:
+        """Leaves the stage as the termination message, for the case that nobody can say more."""
+        mark = StageMark(run_id=self._request.run_id, stage=self._stage, at=now())
+        write_termination(self._settings.termination_log, mark.model_dump_json(by_alias=True).encode())
 
     def _start(self) -> int:
         read_end, write_end = os.pipe()
@@ -87,8 +117,6 @@ class Supervisor:
         )
         os.close(write_end)
         os.set_blocking(read_end, False)
-        if self._deadline is not None:
-            self._forward()
         return read_end
 
     def _watch_signals(self) -> int:
@@ -99,16 +127,19 @@ class Supervisor:
         signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._stop())
+            signal.signal(number, lambda *_: self._note())
         return read_end
 
-    def _stop(self) -> None:
-        if self._deadline is None:
-            self._deadline = time.monotonic() + self._settings.grace_seconds
-            self._forward()
+    def _note(self) -> None:
+        """All that happens inside a signal handler: it may run between any two steps of the loop."""
+        self._asked = True
 
-    def _forward(self) -> None:
-        if self._child is not None and self._ended is None:
+    def _stop(self) -> None:
+        """Passes SIGTERM on and sets the child's deadline."""
+        assert self._child is not None
+        self._deadline = time.monotonic() + self._settings.grace_seconds
+        self._hang = self._board.hang()
+        with suppress(ProcessLookupError):
             os.kill(self._child.pid, signal.SIGTERM)
 
     def _loop(self, wake: int, pipe: int) -> None:
@@ -120,6 +151,8 @@ class Supervisor:
                 ready = {key.fd for key, _ in selector.select(timeout)}
                 if wake in ready:
                     drain(wake)
+                if self._asked and self._deadline is None:
+                    self._stop()
                 if pipe in ready and not self._listen(pipe):
                     selector.unregister(pipe)
                 if self._deadline is not None and time.monotonic() >= self._deadline:
@@ -176,7 +209,8 @@ class Supervisor:
     def _take(self, line: bytes) -> None:
         try:
             message: Mapping[str, object] = json.loads(line)
-            self._board.beat()
+            silence = message.get("silence")
+            self._board.heard(float(silence) if isinstance(silence, int | float) else None)
             if (progress := message.get("progress")) is not None:
                 self._progress(Progress.model_validate(progress), bool(message.get("measuring")))
             if (result := message.get("result")) is not None:
@@ -187,8 +221,7 @@ class Supervisor:
     def _progress(self, progress: Progress, measuring: bool) -> None:
         if progress.stage != self._stage:
             self._stage = progress.stage
-            mark = StageMark(run_id=self._request.run_id, stage=progress.stage, at=now())
-            write_termination(self._settings.termination_log, mark.model_dump_json(by_alias=True).encode())
+            self._mark()
             say(f"{progress.percent:3d} % {progress.stage}")
         self._board.show(progress, measuring=measuring)
 
@@ -209,7 +242,7 @@ def death(ended: Ended | None, stage: str) -> str:
     if code >= 0:
         return f"the worker's process left with code {code} during {stage}"
     name = signal.Signals(-code).name
-    hint = ": most likely the kernel, for memory" if -code == signal.SIGKILL else ""
+    hint = ": perhaps by the kernel, for memory" if -code == signal.SIGKILL else ""
     return f"the worker's process was ended by {name} during {stage}{hint}"
 
 

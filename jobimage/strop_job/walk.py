@@ -104,6 +104,8 @@ class Walk:
         self.tracker = Tracker(plan.stages, shop.reporter)
         self.done: dict[str, Done] = {}
         self.current = "start"
+        self.adopted = False
+        """The records are those of another attempt, perhaps on another machine."""
         self._artifacts: dict[str, Artifact] = {}
         self._fingerprint = fingerprint_of(plan, shop.hardware)
 
@@ -122,8 +124,27 @@ class Walk:
         self.tracker.cached(stage.name, stage.weight, record.seconds)
         self.done[stage.name] = Done(stage, record, cached=True, seconds=record.seconds)
 
+    def adopt(self, keys: Mapping[str, str]) -> bool:
+        """Goes on with these records, by stage, whatever machine made them; False, and nothing, if one is lost."""
+        taken: dict[str, Done] = {}
+        for stage in self.plan.stages:
+            record = self.shop.records.find(keys[stage.name]) if stage.name in keys else None
+            if record is None:
+                return False
+            taken[stage.name] = Done(stage, record, cached=True, seconds=record.seconds)
+        for name, done in taken.items():
+            if name not in self.done:
+                self.tracker.cached(name, done.stage.weight, done.seconds)
+        self.done = taken
+        self._artifacts.clear()
+        self.adopted = True
+        return True
+
     def artifact(self, name: str) -> Artifact:
-        """The files of a stage that is done, fetched now if they are not here yet."""
+        """The files of a stage that is done, fetched now if they are not here yet.
+
+        Raises RecordLost when they are gone and, made again here, would not be those that the figures are of.
+        """
         for _ in range(MEND_ATTEMPTS):
             if name in self._artifacts:
                 return self._artifacts[name]
@@ -131,6 +152,8 @@ class Walk:
             try:
                 self._artifacts[name] = self.shop.records.fetch(done.record, self._folder(name))
             except RecordLost as lost:
+                if self.adopted:
+                    raise
                 log.warning("%s: %s; it is made again", name, lost)
                 self.done[name] = self._do(done.stage)
         return self._artifacts[name]
@@ -139,10 +162,11 @@ class Walk:
         """Runs the stage in an empty folder and commits what it yields; the winner's bytes count."""
         inputs = {need: self.artifact(need) for need in stage.needs}
         self.current = stage.name
-        self.tracker.begin(stage.name, stage.weight, measuring=stage.measuring)
+        self.tracker.begin(stage.name, stage.weight, measuring=stage.measuring, silence_seconds=stage.silence_seconds)
         folder, began = self._folder(stage.name), time.monotonic()
         made = stage.run(StageContext(self.plan.request, folder, inputs, self.tracker.report))
         seconds, origin = time.monotonic() - began, self._origin(stage)
+        self.tracker.keep()
         record = self.shop.records.commit(
             origin.key, made, seconds, origin=origin, max_age_seconds=self._max_age(stage)
         )

@@ -1,19 +1,19 @@
 """The process that works: builds store, plan and pipeline from the request, and speaks to the supervisor on a pipe.
 
-What it says are JSON lines: a beat now and then, progress, and at the end the result. It holds the store's
-credentials; whatever it starts in turn (a benchmark's processes) inherits neither them nor the pipe.
+What it says are JSON lines: progress, each with the silence that may follow it, and at the end the result. It holds
+the store's credentials; whatever it starts in turn (a benchmark's processes) inherits neither them nor the pipe.
 """
 
 import argparse
 import json
 import logging
 import os
+import select
 import signal
 import sys
 import tempfile
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +24,6 @@ from strop_job.outcome import diagnose, exit_code, make_result, redact
 from strop_job.progress import Event, Update
 from strop_job.store.credentials import CredentialSource, FolderCredentials
 from strop_job.store.objects import ObjectStore
-
-BEAT_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +50,12 @@ class PipeReporter:
         self._speaker, self._stop = speaker, threading.Event()
 
     def tell(self, update: Update) -> None:
-        """A finished stage is told by the next one's start."""
-        if update.event is Event.FINISHED:
-            return
-        progress = update.progress.model_dump(mode="json", by_alias=True)
-        self._speaker.say({"progress": progress, "measuring": update.measuring})
+        """A finished stage is shown by the next one's start."""
+        message: dict[str, JsonValue] = {"silence": update.silence_seconds}
+        if update.event is not Event.FINISHED:
+            progress = update.progress.model_dump(mode="json", by_alias=True)
+            message |= {"progress": progress, "measuring": update.measuring}
+        self._speaker.say(message)
 
     def stopping(self) -> bool:
         """Whether SIGTERM has arrived."""
@@ -78,18 +77,16 @@ class Place:
     """A folder that stands for the object store, in tests and on a laptop."""
 
 
-def beat(speaker: Speaker, every_seconds: float = BEAT_SECONDS) -> None:
-    """Gives signs of life from a thread of its own; a stopped or wedged process gives none."""
-    pause = threading.Event()
+def follow(descriptor: int) -> None:
+    """Leaves when the supervisor does. The thread sleeps until then; what hangs is told by the lack of progress."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
 
-    def loop() -> None:
-        with suppress(OSError):
-            while True:
-                speaker.say({"beat": True})
-                pause.wait(every_seconds)
+    def wait() -> None:
+        poll.poll()
         leave()
 
-    threading.Thread(target=loop, name="beat", daemon=True).start()
+    threading.Thread(target=wait, name="follow", daemon=True).start()
 
 
 def leave() -> None:
@@ -152,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reporter = PipeReporter(speaker)
     signal.signal(signal.SIGTERM, lambda *_: reporter.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    beat(speaker)
+    follow(descriptor)
     keep_temporary_files_in(place.scratch)
     result = work(place, request, reporter)
     speaker.say({"result": result.model_dump(mode="json", by_alias=True, exclude_defaults=True)})

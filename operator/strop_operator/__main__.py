@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
@@ -35,8 +36,10 @@ async def operate(settings: Settings) -> None:
     client, metrics, queue, cache = Client(access, settings.workers), Metrics(), DueQueue(), Cache()
     leading_client = Client(access, 2)
     leading: list[Watches] = []
-    server = await health.serve(settings.metrics_port, metrics, lambda: [s for w in leading for s in w.stuck])
     leader = Leader(leading_client, settings.operator_namespace, settings.identity) if settings.lease else None
+    server = await health.serve(
+        settings.metrics_port, metrics, lambda: [s for w in leading for s in w.stuck], lambda: _waits(leader, leading)
+    )
     try:
         if leader is not None and not await _interruptible(leader.acquire):
             return
@@ -91,6 +94,16 @@ async def _interruptible(wait: Callable[[], Coroutine[None, None, None]]) -> boo
     return False
 
 
+def _waits(leader: Leader | None, leading: list[Watches]) -> str:
+    """What this replica must see before another may go for it: a rollout goes no further until then.
+
+    Said of the start only: an API server that is away for a while makes nobody unready.
+    """
+    if leader is not None and not leader.known:
+        return "the Lease has not been read"
+    return "" if all(watches.synced for watches in leading) else "not everything has been listed"
+
+
 def _doubt(cache: Cache, queue: DueQueue) -> None:
     """A watch had to list again: deletions in between were not told."""
     cache.doubtful |= set(cache.resources)
@@ -109,6 +122,8 @@ def main() -> None:
     settings = parse(sys.argv[1:])
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     handlers.quiet_logs()
+    # Without a name of its own kopf asks for the user's, and an arbitrary uid (OpenShift) has none.
+    os.environ.setdefault("POD_ID", settings.identity)
     uvloop.run(operate(settings))
 
 

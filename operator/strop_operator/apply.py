@@ -35,17 +35,19 @@ async def apply(client: Client, cache: Cache, seen: Observed, decision: Decision
     job = seen.job
     if decision.action is Action.LAUNCH:
         decision, job = await _launch(client, cache, seen, decision)
-    elif decision.action is Action.STOP and decision.job is not None:
-        await _stop(client, cache, decision.job)
     composed = status.compose(seen, decision, job, progress_due=progress_due)
-    return Applied(decision, await _patch(client, cache, seen, status.dump(composed)))
+    patched = await _patch(client, cache, seen, status.dump(composed))
+    # After the patch: what the Job used up is then known for good, and a stale look at the resource stops nothing.
+    if decision.action is Action.STOP and decision.job is not None:
+        await _stop(client, cache, decision.job)
+    return Applied(decision, patched)
 
 
 async def _launch(client: Client, cache: Cache, seen: Observed, decision: Decision) -> tuple[Decision, JobFact | None]:
     fact, spec, grant = seen.fact, seen.spec, seen.grant
     if spec is None or not isinstance(grant, Grant):
         raise TypeError("a launch needs a spec and a grant")
-    manifest = build_job(fact, spec, seen.spec_hash, seen.run_id, seen.attempt + 1, grant)
+    manifest = build_job(fact, spec, seen.spec_hash, seen.run_id, seen.attempt + 1, grant, seen.spent)
     cache.reserved.add(fact.key)
     try:
         job = job_fact(await client.post(paths.jobs(fact.namespace), manifest))

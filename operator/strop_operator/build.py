@@ -6,7 +6,7 @@ from strop_api import API_VERSION
 from strop_api.failures import OOM_EXIT_CODE, TABLE, Failure, PolicyAction
 from strop_api.identity import HASH_VERSION, job_name
 from strop_api.optimization import KIND, ModelOptimizationSpec
-from strop_api.policy import OptimizationPolicySpec, Store
+from strop_api.policy import OptimizationPolicySpec
 from strop_api.result import (
     CREDENTIALS_PATH,
     HEALTH_PATH,
@@ -16,16 +16,17 @@ from strop_api.result import (
     SCRATCH_PATH,
     TERMINATION_LOG,
     RunRequest,
-    StoreAccess,
 )
 from strop_api.targets import Target
-from strop_api.worker import ResourceAmounts, Toleration
+from strop_api.worker import Toleration
 from strop_operator import paths
 from strop_operator.facts import ResourceFact
-from strop_operator.policy import Grant, claims
+from strop_operator.observe import NOTHING_SPENT, Spent
+from strop_operator.policy import Grant, claims, resources
 
 Node = dict[str, Any]
 GRACE_SECONDS = 60
+LEAST_SECONDS = 60
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 SPEC_HASH_ANNOTATION = "strop.dev/spec-hash"
 HASH_VERSION_ANNOTATION = "strop.dev/hash-version"
@@ -34,9 +35,16 @@ TEMPORARY = "256Mi"
 
 
 def build_job(
-    fact: ResourceFact, spec: ModelOptimizationSpec, spec_hash: str, run_id: str, attempt: int, grant: Grant
+    fact: ResourceFact,
+    spec: ModelOptimizationSpec,
+    spec_hash: str,
+    run_id: str,
+    attempt: int,
+    grant: Grant,
+    spent: Spent = NOTHING_SPENT,
 ) -> Node:
-    """The Job for the first target. Its name is a function of the resource and the run."""
+    """The Job for the first target. Its name is a function of the resource and the run; it has what is left of the
+    run's retries and deadline."""
     target, labels = spec.targets[0], _labels(fact, spec, run_id)
     queue = {QUEUE_LABEL: spec.worker.queue_name} if spec.worker.queue_name is not None else {}
     return {
@@ -51,13 +59,16 @@ def build_job(
                 HASH_VERSION_ANNOTATION: str(HASH_VERSION),
                 paths.RERUN_OF_ANNOTATION: fact.rerun,
                 paths.ATTEMPT_ANNOTATION: str(attempt),
+                paths.FAILURES_ANNOTATION: str(spent.failures),
+                paths.LOST_ANNOTATION: str(spent.lost),
+                paths.SPENT_ANNOTATION: str(spent.seconds),
                 paths.IMAGE_ANNOTATION: grant.image.ref,
             },
             "ownerReferences": [_owner(fact)],
         },
         "spec": {
-            "backoffLimit": spec.retries,
-            "activeDeadlineSeconds": spec.active_deadline_seconds,
+            "backoffLimit": max(spec.retries - spent.failures, 0),
+            "activeDeadlineSeconds": left_seconds(spec, spent),
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {"rules": failure_rules()},
             **({"suspend": True} if queue else {}),
@@ -70,6 +81,12 @@ def build_job(
             },
         },
     }
+
+
+def left_seconds(spec: ModelOptimizationSpec, spent: Spent) -> int:
+    """What is left of the deadline, but enough to start a pod that answers from its records."""
+    deadline = spec.active_deadline_seconds
+    return min(deadline, max(deadline - spent.seconds, LEAST_SECONDS))
 
 
 def failure_rules() -> list[Node]:
@@ -125,19 +142,9 @@ def _request(fact: ResourceFact, spec: ModelOptimizationSpec, run_id: str, targe
         target=target.name,
         spec=spec,
         image=grant.image.ref,
-        store=_store(grant.store, fact.namespace),
+        store=grant.store.access(fact.namespace),
         allow_code=grant.policy.allow_code,
     ).model_dump_json(by_alias=True, exclude_defaults=True)
-
-
-def _store(store: Store, namespace: str) -> StoreAccess:
-    return StoreAccess(
-        endpoint=store.endpoint,
-        region=store.region,
-        ca_bundle=store.ca_bundle,
-        path_style=store.path_style,
-        records_uri=f"{store.records_uri.rstrip('/')}/{namespace}",
-    )
 
 
 def _pod(spec: ModelOptimizationSpec, target: Target, grant: Grant) -> Node:
@@ -230,24 +237,19 @@ def literal(value: str) -> str:
 
 
 def _environment(spec: ModelOptimizationSpec, policy: OptimizationPolicySpec) -> list[Node]:
-    values = {"HOME": "/tmp"}  # noqa: S108 - the pod's own
+    """The user's variables, and over them ours: whatever a policy allows, these stay as they are."""
+    values = {variable.name: variable.value for variable in spec.worker.env}
+    values |= {"HOME": "/tmp"}  # noqa: S108 - the pod's own
     if policy.proxy is not None:
         values |= {"HTTPS_PROXY": policy.proxy.https, "NO_PROXY": policy.proxy.no_proxy}
-    values |= {variable.name: variable.value for variable in spec.worker.env}
     return [{"name": name, "value": literal(value)} for name, value in values.items()]
 
 
 def _resources(spec: ModelOptimizationSpec, target: Target, policy: OptimizationPolicySpec) -> Node:
-    asked, default = spec.worker.resources, policy.worker.resources
-    limits = _amounts(default.limits) | _amounts(asked.limits)
-    requests = _amounts(default.requests) | _amounts(asked.requests)
+    joined = resources(spec, policy)
     if target.accelerator is not None:
-        limits[target.accelerator.resource] = str(target.accelerator.count)
-    return {name: amounts for name, amounts in (("requests", requests), ("limits", limits)) if amounts}
-
-
-def _amounts(amounts: ResourceAmounts) -> dict[str, str]:
-    return amounts.model_dump(mode="json", by_alias=True, exclude_none=True)
+        joined["limits"][target.accelerator.resource] = str(target.accelerator.count)
+    return {name: amounts for name, amounts in joined.items() if amounts}
 
 
 def _node_labels(target: Target) -> dict[str, str]:

@@ -1,11 +1,13 @@
 """What is known of the cluster: facts by key, by owner and by namespace. The only mutable state of judgement."""
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 from strop_api.result import ProgressReport
 from strop_operator.facts import JobFact, Key, PodFact, PolicyFact, ResourceFact
+from strop_operator.pods import ignored
 
 F = TypeVar("F", JobFact, PodFact)
 
@@ -59,12 +61,14 @@ class Cache:
         self.resources: dict[Key, ResourceFact] = {}
         self.policies: dict[str, PolicyFact] = {}
         """By namespace; only those named `default`."""
+        self.policies_gone: dict[str, float] = {}
+        """When a policy that was known was last found gone, by namespace; in seconds since 1970."""
         self.jobs: Owned[JobFact] = Owned()
         self.pods: Owned[PodFact] = Owned()
         self.progress: dict[str, ProgressReport] = {}
         """By the pod's UID."""
         self.evictions: Counter[str] = Counter()
-        """Disrupted pods by their Job's UID; pods of an eviction vanish, the count stays."""
+        """Pods that the Job does not count as failed, by its UID; pods of an eviction vanish, the count stays."""
         self.conflicts: dict[Key, tuple[str, float]] = {}
         """Whose Job has our name, and until when that is believed."""
         self.live_jobs: Counter[str] = Counter()
@@ -92,7 +96,12 @@ class Cache:
             del self.resources[fact.key]
             self.conflicts.pop(fact.key, None)
             self.doubtful.discard(fact.key)
-            self.queued[fact.namespace].pop(fact.key, None)
+            self.leave_line(fact.key)
+
+    def drop_policy(self, namespace: str, now: float) -> None:
+        """Forget a namespace's policy."""
+        if self.policies.pop(namespace, None) is not None:
+            self.policies_gone[namespace] = now
 
     def put_job(self, fact: JobFact) -> Key | None:
         """Remember a Job; the key of its resource."""
@@ -113,7 +122,7 @@ class Cache:
     def put_pod(self, fact: PodFact) -> Key | None:
         """Remember a pod; the key of its resource."""
         before = self.pods.put(fact)
-        if fact.disrupted is not None and (before is None or before.disrupted is None):
+        if ignored(fact) and (before is None or not ignored(before)):
             self.evictions[fact.job_uid] += 1
         return self._keys.get(fact.owner_uid)
 
@@ -131,14 +140,28 @@ class Cache:
         """Places taken in a namespace, without the one that this key itself is about to take."""
         return self.live_jobs[namespace] + sum(k[0] == namespace for k in self.reserved if k != but)
 
-    def next_queued(self, namespace: str) -> Key | None:
-        """Takes the first that waits for a place in the namespace."""
-        waiting = self.queued.get(namespace)
-        if not waiting:
-            return None
-        key = next(iter(waiting))
+    def join_line(self, key: Key) -> None:
+        """Have the resource wait for a place; whoever waits already keeps its turn."""
+        self.queued[key[0]].setdefault(key)
+
+    def leave_line(self, key: Key) -> bool:
+        """The resource waits no more; whether it did."""
+        waiting = self.queued.get(key[0], {})
+        if key not in waiting:
+            return False
         del waiting[key]
-        return key
+        if not waiting:
+            del self.queued[key[0]]
+        return True
+
+    def next_queued(self, namespace: str) -> Key | None:
+        """The first that waits for a place in the namespace; it stays the first until it leaves the line."""
+        return next(iter(self.queued.get(namespace, ())), None)
+
+    def ahead(self, key: Key) -> int:
+        """How many wait for a place whose turn comes before this resource's; all, when it does not wait itself."""
+        before = itertools.takewhile(lambda other: other != key, self.queued.get(key[0], ()))
+        return sum(other not in self.reserved for other in before)
 
 
 def _live(fact: JobFact | None) -> int:

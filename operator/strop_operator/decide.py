@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from strop_api.failures import PolicyAction
 from strop_api.reasons import Reason
-from strop_api.status import ConditionType
-from strop_operator.facts import JobFact
+from strop_api.status import ConditionType, ModelOptimizationStatus, TargetVerdict
+from strop_operator.facts import JobFact, PodFact
 from strop_operator.observe import Look, Observed
 from strop_operator.pods import Ending, describe, ending, explain, stuck
 from strop_operator.policy import Grant, Refusal
@@ -20,6 +21,8 @@ APPEAR_SECONDS = 5.0
 """A Job's pod appears within this, or the Job's Events say why not."""
 START_SECONDS = 30.0
 """A scheduled pod's container starts within this, or the pod's Events say why not."""
+REPLACED_SECONDS = 10.0
+"""A policy that is gone may be back within this: Helm and `kubectl replace` delete it and make it anew."""
 RESYNC_SECONDS = 300.0
 
 OUTCOMES = frozenset(
@@ -85,18 +88,33 @@ def deleted(seen: Observed) -> Decision | None:
 
 def settled(seen: Observed) -> Decision | None:
     """The run that is wanted has ended and its result is recorded: only its Job is left to clean up."""
-    run, ready = seen.status.run, _ready_reason(seen)
-    if run is None or run.id != seen.run_id or run.finished_at is None or ready not in OUTCOMES:
+    reason = None if seen.run is None else outcome(seen.status)
+    if reason is None or (reason is Reason.PUBLISHED and not _published(seen.status)):
         return None
-    said = next(c.message for c in seen.status.conditions if c.type is ConditionType.READY)
+    said = seen.run.message if seen.run is not None and seen.run.reason is not None else _ready(seen.status)[1]
     for job in seen.jobs:
-        left = 0.0 if job.live else job.ended_at + _keep_seconds(seen, ready) - seen.now
+        left = 0.0 if job.live else job.ended_at + _keep_seconds(seen, reason) - seen.now
         if job.deleting:
             continue
         if left <= 0:
-            return Decision(Action.STOP, ready, said, job=job)
-        return wait(ready, said, again_after=left)
-    return wait(ready, said, again_after=None)
+            return Decision(Action.STOP, reason, said, job=job)
+        return wait(reason, said, again_after=left)
+    return wait(reason, said, again_after=None)
+
+
+def outcome(status: ModelOptimizationStatus) -> Reason | None:
+    """How the recorded run ended; None when it has not. Ready says it too, until it speaks of a later spec."""
+    if status.run is None or status.run.finished_at is None:
+        return None
+    if status.run.reason is not None:
+        return status.run.reason
+    reason = _ready(status)[0]
+    return reason if reason in OUTCOMES else None
+
+
+def _published(status: ModelOptimizationStatus) -> bool:
+    """Whether the published artifact is still told of; without it the run is asked again."""
+    return any(target.verdict is TargetVerdict.PUBLISHED for target in status.targets)
 
 
 def unreadable(seen: Observed) -> Decision | None:
@@ -129,18 +147,26 @@ def _ask(seen: Observed, look: Look) -> Decision | None:
 def finished(seen: Observed) -> Decision | None:
     """The Job ended: its result is recorded, or, when that was lost, the same run is asked again."""
     job = seen.job
-    if job is None or job.live or seen.spec is None:
+    if job is None or job.live:
         return None
-    how = ending(job, seen.job_pods, seen.spec.targets[0].name)
+    how = ending(job, seen.job_pods, seen.spec.targets[0].name if seen.spec is not None else job.target)
     if how.result is None and Look.JOBS not in seen.looked:
         return Decision(Action.LOOK, look=Look.JOBS)
-    if how.lost and seen.attempt < MAX_LOST:
+    lost = job.lost + 1
+    if how.lost and lost < MAX_LOST:
         return Decision(Action.STOP, Reason.RESULT_LOST, f"{how.message}; the run is asked again", job=job)
     if how.lost:
-        how = Ending(Reason.WORKER_FAILED, f"{how.message}, {seen.attempt} times in a row")
-    if how.retry and seen.attempt <= seen.spec.retries:
+        how = Ending(Reason.WORKER_FAILED, f"{how.message}, {lost} times")
+    if how.retry and _retries_left(seen):
         return Decision(Action.STOP, Reason.RETRYING, how.message, job=job)
     return Decision(Action.SETTLE, how.reason, how.message, 5.0, ending=how)
+
+
+def _retries_left(seen: Observed) -> bool:
+    """Whether the spec grants another attempt after those that failed, and time for it."""
+    if seen.spec is None:
+        return False
+    return seen.spent.failures <= seen.spec.retries and seen.spent.seconds < seen.spec.active_deadline_seconds
 
 
 def suspended(seen: Observed) -> Decision | None:
@@ -178,12 +204,19 @@ def no_pod(seen: Observed) -> Decision | None:
 
 
 def retrying(seen: Observed) -> Decision | None:
-    """The newest pod ended badly, and the Job will start another."""
+    """The newest pod ended; another attempt is promised only where the Job will make one."""
     if seen.job is None or (pod := seen.job_pods[-1]).live:
         return None
-    if pod.phase == "Succeeded":
+    if pod.phase == "Succeeded" or not _goes_on(seen, pod):
         return wait(Reason.RUNNING, "the worker has ended; waiting for the Job", 10.0)
     return wait(Reason.RETRYING, _last_words(seen))
+
+
+def _goes_on(seen: Observed, pod: PodFact) -> bool:
+    """Whether the Job starts another pod after this one, by the failure table and the retries that are left."""
+    # Exit code 137 ends the Job whatever killed it; unless it was for memory we ask again: see `finished`.
+    row = explain(pod)
+    return _retries_left(seen) if row.action is PolicyAction.COUNT else row.action is PolicyAction.IGNORE
 
 
 def starting(seen: Observed) -> Decision | None:
@@ -213,6 +246,8 @@ def refused(seen: Observed) -> Decision | None:
         return None
     if seen.grant.reason is Reason.NO_POLICY and Look.POLICY not in seen.looked:
         return Decision(Action.LOOK, look=Look.POLICY)
+    if seen.grant.reason is Reason.NO_POLICY and (left := seen.policy_gone_at + REPLACED_SECONDS - seen.now) > 0:
+        return wait(None, again_after=left)
     return Decision(Action.SETTLE, seen.grant.reason, seen.grant.message, RESYNC_SECONDS)
 
 
@@ -228,9 +263,9 @@ def unseen(seen: Observed) -> Decision | None:
 
 
 def queued(seen: Observed) -> Decision | None:
-    """The namespace has as many runs as the policy allows."""
+    """The namespace has as many runs as the policy allows, or others have waited longer for the places there are."""
     limit = seen.grant.policy.limits.concurrent_runs if isinstance(seen.grant, Grant) else 0
-    if seen.occupied < limit:
+    if seen.occupied + seen.ahead < limit:
         return None
     return wait(Reason.QUEUED, f"waiting for a place: the policy allows {limit} runs at once in this namespace", 30.0)
 
@@ -246,12 +281,13 @@ CHECKS: tuple[Check, ...] = (
 )  # fmt: skip
 
 
-def _ready_reason(seen: Observed) -> Reason | None:
-    return next((c.reason for c in seen.status.conditions if c.type is ConditionType.READY), None)
+def _ready(status: ModelOptimizationStatus) -> tuple[Reason | None, str]:
+    """What Ready says."""
+    return next(((c.reason, c.message) for c in status.conditions if c.type is ConditionType.READY), (None, ""))
 
 
 def _keep_seconds(seen: Observed, reason: Reason) -> float:
-    asked = seen.spec.ttl_seconds_after_finished if seen.spec is not None else 0
+    asked = seen.spec.ttl_seconds_after_finished if seen.spec is not None else None
     if asked is not None:
         return float(asked)
     return 0.0 if reason is Reason.PUBLISHED else float(KEEP_FAILED_SECONDS)

@@ -9,7 +9,17 @@ from typing import Any
 from strop_api.identity import RERUN_ANNOTATION
 from strop_api.optimization import KIND
 from strop_api.result import TERMINATION_LIMIT_BYTES
-from strop_operator.paths import ATTEMPT_ANNOTATION, CONTAINER, IMAGE_ANNOTATION, RUN_LABEL, UID_LABEL
+from strop_operator.paths import (
+    ATTEMPT_ANNOTATION,
+    CONTAINER,
+    FAILURES_ANNOTATION,
+    IMAGE_ANNOTATION,
+    LOST_ANNOTATION,
+    RUN_LABEL,
+    SPENT_ANNOTATION,
+    TARGET_LABEL,
+    UID_LABEL,
+)
 
 Body = Mapping[str, Any]
 Key = tuple[str, str]
@@ -69,6 +79,21 @@ class JobFact:
     end_reason: str = ""
     end_message: str = ""
     ended_at: float = 0.0
+    started_at: float = 0.0
+    """When it was last let run; a queue may hold it back."""
+    target: str = ""
+    failures: int = 0
+    """Failed attempts of the run before this Job."""
+    lost: int = 0
+    """Lost results of the run before this Job."""
+    spent_seconds: int = 0
+    """What the run's earlier Jobs took."""
+
+    @property
+    def seconds(self) -> int:
+        """What the run took up to this Job's end; of one that still runs, up to its start."""
+        began = self.started_at or self.created_at
+        return self.spent_seconds + (max(round(self.ended_at - began), 0) if self.ended else 0)
 
     @property
     def live(self) -> bool:
@@ -160,7 +185,7 @@ def job_fact(body: Body) -> JobFact:
         owner_uid=owner.get("uid", ""),
         owner_name=owner.get("name", ""),
         run_id=(meta.get("labels") or {}).get(RUN_LABEL, ""),
-        attempt=_count(annotations.get(ATTEMPT_ANNOTATION, "1")),
+        attempt=_count(annotations.get(ATTEMPT_ANNOTATION, ""), 1),
         image=annotations.get(IMAGE_ANNOTATION, ""),
         created_at=seconds(meta.get("creationTimestamp")),
         deleting="deletionTimestamp" in meta,
@@ -169,6 +194,11 @@ def job_fact(body: Body) -> JobFact:
         end_reason=end.get("reason", ""),
         end_message=end.get("message", "")[:MESSAGE_LIMIT],
         ended_at=seconds(end.get("lastTransitionTime")),
+        started_at=seconds(status.get("startTime")),
+        target=(meta.get("labels") or {}).get(TARGET_LABEL, ""),
+        failures=_count(annotations.get(FAILURES_ANNOTATION, ""), 0),
+        lost=_count(annotations.get(LOST_ANNOTATION, ""), 0),
+        spent_seconds=_count(annotations.get(SPENT_ANNOTATION, ""), 0),
     )
 
 
@@ -219,8 +249,8 @@ def _true(status: Body) -> list[Body]:
     return [c for c in status.get("conditions") or [] if c.get("status") == "True"]
 
 
-def _count(text: str) -> int:
-    return int(text) if text.isdigit() and len(text) < 6 else 1
+def _count(text: str, otherwise: int) -> int:
+    return int(text) if text.isdecimal() and text.isascii() and len(text) < 10 else otherwise
 
 
 def _json(value: object) -> bytes:

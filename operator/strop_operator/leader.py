@@ -26,6 +26,8 @@ class Leader:
         self._path = f"{self._collection}/{NAME}"
         self._namespace = namespace
         self._seen: tuple[str, float] = ("", 0.0)
+        self.known = False
+        """Whether the Lease could be read once: whoever has the rights and a way to the API server can stand by."""
 
     async def acquire(self) -> None:
         """Wait until the Lease is ours."""
@@ -72,7 +74,9 @@ class Leader:
         except ApiError as error:
             if error.status != 404:
                 raise
+            self.known = True
             return await self._write(None)
+        self.known = True
         spec = lease["spec"]
         holder, record = spec.get("holderIdentity") or "", str(spec.get("renewTime"))
         if (holder + record) != self._seen[0]:

@@ -18,6 +18,7 @@ from strop_api.status import ModelOptimizationStatus, RunStatus
 from strop_api.support import THIS_BUILD
 from strop_operator.cache import Cache
 from strop_operator.facts import JobFact, Key, PodFact, PolicyFact, ResourceFact
+from strop_operator.pods import counted
 from strop_operator.policy import Grant, Refusal, resolve
 
 
@@ -52,6 +53,8 @@ class Observed:
     warnings: tuple[str, ...] = ()
     """Questionable choices in the spec."""
     grant: Grant | Refusal = NOT_ASKED
+    policy_gone_at: float = 0.0
+    """When the policy that applied was found gone; 0 when there was none."""
     jobs: tuple[JobFact, ...] = ()
     pods: tuple[PodFact, ...] = ()
     evictions: int = 0
@@ -62,6 +65,8 @@ class Observed:
     """Who owns a Job of our name."""
     occupied: int = 0
     """Places taken in the namespace."""
+    ahead: int = 0
+    """Resources whose turn for a place comes first."""
     synced: bool = True
     looked: frozenset[Look] = field(default=frozenset())
     before_start: bool = True
@@ -78,11 +83,41 @@ class Observed:
         return tuple(p for p in self.pods if self.job is not None and p.job_uid == self.job.uid)
 
     @property
+    def run(self) -> RunStatus | None:
+        """What is recorded of the wanted run."""
+        run = self.status.run
+        return run if run is not None and run.id == self.run_id else None
+
+    @property
     def attempt(self) -> int:
         """Jobs launched so far for the wanted run."""
-        run = self.status.run
-        recorded = run.attempt if run is not None and run.id == self.run_id else 0
+        recorded = self.run.attempt if self.run is not None else 0
         return max(recorded, self.job.attempt if self.job is not None else 0)
+
+    @property
+    def spent(self) -> "Spent":
+        """What the wanted run has used up; nothing when it had ended, and is asked anew."""
+        run = self.run if self.run is not None and self.run.finished_at is None else None
+        known = Spent(run.failures, run.lost, run.spent_seconds) if run is not None else NOTHING_SPENT
+        if self.job is None:
+            return known
+        failures = self.job.failures + sum(counted(pod) for pod in self.job_pods)
+        return Spent(max(known.failures, failures), max(known.lost, self.job.lost), self.job.seconds)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What the Jobs of one run have used up of what the spec gives it."""
+
+    failures: int = 0
+    """Failed attempts that count against the retries."""
+    lost: int = 0
+    """Results that were lost."""
+    seconds: int = 0
+    """Time, of the deadline."""
+
+
+NOTHING_SPENT = Spent()
 
 
 def observe(cache: Cache, key: Key, operator_namespace: str, now: float) -> Observed | None:
@@ -95,7 +130,12 @@ def observe(cache: Cache, key: Key, operator_namespace: str, now: float) -> Obse
     jobs, pods = cache.jobs.of(fact.uid), cache.pods.of(fact.uid)
     whose, until = cache.conflicts.get(key, ("", 0.0))
     seen = replace(
-        seen, jobs=jobs, pods=pods, conflict=whose if until > now else "", occupied=cache.occupied(fact.namespace, key)
+        seen,
+        jobs=jobs,
+        pods=pods,
+        conflict=whose if until > now else "",
+        occupied=cache.occupied(fact.namespace, key),
+        ahead=cache.ahead(key),
     )
     job, pod = seen.job, (seen.job_pods or (None,))[-1]
     return replace(
@@ -103,6 +143,7 @@ def observe(cache: Cache, key: Key, operator_namespace: str, now: float) -> Obse
         evictions=cache.evictions[job.uid] if job is not None and job.uid in cache.evictions else 0,
         progress=cache.progress.get(pod.uid) if pod is not None else None,
         grant=_grant(seen, cache, operator_namespace),
+        policy_gone_at=max(cache.policies_gone.get(n, 0.0) for n in (fact.namespace, operator_namespace)),
     )
 
 
@@ -115,8 +156,9 @@ def _status(data: bytes) -> ModelOptimizationStatus:
 
 
 def _by_another_rule(seen: Observed, run: RunStatus, wanted: str, hash_: str) -> tuple[str, str]:
-    """Hashed by another release: the spec is the same as long as its generation is."""
-    same = seen.status.observed_generation == seen.fact.generation
+    """Hashed by another release, or not readable by this one: the spec is the same as long as its generation is."""
+    said_of = run.observed_generation if run.observed_generation is not None else seen.status.observed_generation
+    same = said_of == seen.fact.generation and run.rerun == seen.fact.rerun
     return (run.id, run.spec_hash) if same else (wanted, hash_)
 
 
@@ -160,12 +202,10 @@ def _cut(text: str) -> str:
 def _identified(seen: Observed) -> Observed:
     """With the spec understood and the run it asks for."""
     known = understand(seen.fact.spec)
-    if known.spec is None:
-        return replace(seen, problem=known.problem)
     fact, run = seen.fact, seen.status.run
     hash_ = known.spec_hash
-    wanted = run_id(fact.uid, hash_, fact.rerun)
-    if run is not None and run.hash_version != HASH_VERSION and run.rerun == fact.rerun:
+    wanted = run_id(fact.uid, hash_, fact.rerun) if known.spec is not None else ""
+    if run is not None and (known.spec is None or run.hash_version != HASH_VERSION):
         wanted, hash_ = _by_another_rule(seen, run, wanted, hash_)
     return replace(
         seen, spec=known.spec, spec_hash=hash_, run_id=wanted, problem=known.problem, warnings=known.warnings

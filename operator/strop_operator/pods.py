@@ -1,10 +1,12 @@
 """From a pod that ended, or will not start, to the cause: the failure table read row by row."""
 
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from strop_api.failures import OUTCOME_EXIT_CODES, TABLE, Failure, PolicyAction
+from strop_api.failures import OOM_EXIT_CODE, OUTCOME_EXIT_CODES, TABLE, Failure, PolicyAction
 from strop_api.reasons import Reason
 from strop_api.result import Outcome, Result, StageMark
 from strop_api.status import GateVerdict, TargetVerdict
@@ -25,7 +27,7 @@ class Ending:
     message: str
     result: Result | None = None
     lost: bool = False
-    """It ended well, but nobody saw its result."""
+    """It ended for good, but nobody saw its result."""
     retry: bool = False
     """The cause may pass, though the Job itself gave up too early."""
 
@@ -35,14 +37,31 @@ def explain(pod: PodFact) -> Failure:
     return next((row for row in TABLE if _matches(row, pod)), ANYTHING_ELSE)
 
 
+def ignored(pod: PodFact) -> bool:
+    """Whether the pod ended, or will, for a cause that the Job does not count: only we do."""
+    return explain(pod).action is PolicyAction.IGNORE
+
+
+def counted(pod: PodFact) -> bool:
+    """Whether the pod failed for a cause that uses up one of the retries."""
+    return pod.phase == "Failed" and explain(pod).action is PolicyAction.COUNT
+
+
 def _matches(row: Failure, pod: PodFact) -> bool:
     if row.pod_condition is not None:
         return pod.disrupted is not None
     if row.terminated_reason is not None:
-        return pod.exit_reason == row.terminated_reason
+        return pod.exit_reason == row.terminated_reason or (row.reason is Reason.OUT_OF_MEMORY and _ran_out(pod))
     if row.pod_reason is not None:
         return pod.reason == row.pod_reason
     return row.exit_code is not None and row.exit_code == pod.exit_code
+
+
+def _ran_out(pod: PodFact) -> bool:
+    """The worker outlived a process of its own that was killed for memory: then the runtime may not name the cause."""
+    if pod.exit_code != OOM_EXIT_CODE:
+        return False
+    return any(result.outcome is Outcome.OUT_OF_MEMORY for result in _results(pod.termination))
 
 
 def ending(job: JobFact, pods: tuple[PodFact, ...], target: str) -> Ending:
@@ -54,6 +73,8 @@ def ending(job: JobFact, pods: tuple[PodFact, ...], target: str) -> Ending:
     for row in TABLE:
         if row.job_reason is not None and row.job_reason == job.end_reason:
             return Ending(row.reason, job.end_message or row.cause)
+    if pod is None and job.end_reason == "PodFailurePolicy":
+        return Ending(Reason.RESULT_LOST, f"the Job failed, but its result was not seen: {job.end_message}", lost=True)
     if pod is None:
         return Ending(Reason.WORKER_FAILED, job.end_message or "the Job failed and left no pod behind")
     return _failed(job, pod, result)
@@ -118,13 +139,14 @@ def describe(row: Failure, pod: PodFact, result: Result | None, run_id: str) -> 
 
 def read_result(pod: PodFact, run_id: str) -> Result | None:
     """The result in a termination message; None when there is none, it is malformed, or of another run."""
-    for text in _candidates(pod.termination):
-        try:
-            result = Result.model_validate_json(text)
-        except (ValidationError, ValueError):
-            continue
-        return result if result.run_id == run_id else None
-    return None
+    result = next(_results(pod.termination), None)
+    return result if result is not None and result.run_id == run_id else None
+
+
+def _results(termination: str) -> Iterator[Result]:
+    for text in _candidates(termination):
+        with suppress(ValidationError, ValueError):
+            yield Result.model_validate_json(text)
 
 
 def last_stage(pod: PodFact, run_id: str) -> str:

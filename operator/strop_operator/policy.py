@@ -3,10 +3,13 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from strop_api.base import quantity
+from strop_api.data import DataSource
 from strop_api.model import ModelFormat
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.policy import Allowlists, OptimizationPolicySpec, Store, WorkerImage
 from strop_api.reasons import Reason
+from strop_api.worker import HARMLESS_ENVIRONMENT, ResourceAmounts
 
 RESERVED_LABEL_DOMAINS = ("strop.dev", "k8s.io", "x-k8s.io", "kubernetes.io")
 RESERVED_LABELS = ("job-name", "controller-uid")
@@ -54,15 +57,53 @@ def _stores(spec: ModelOptimizationSpec, policy: OptimizationPolicySpec, _: str)
 
 def _output(spec: ModelOptimizationSpec, policy: OptimizationPolicySpec, namespace: str) -> Iterator[str]:
     store = next(s for s in policy.stores if s.name == spec.store_ref.name)
-    prefixes = [p.replace("{namespace}", namespace) for p in store.output_prefixes]
-    if not any(_below(spec.output.uri, prefix) for prefix in prefixes):
+    prefixes = _filled(store.output_prefixes, namespace)
+    if _climbs(spec.output.uri) or not any(_below(spec.output.uri, prefix) for prefix in prefixes):
         yield f"spec.output.uri: {spec.output.uri} does not lie below what the policy allows: {', '.join(prefixes)}"
+    for records in _records(store, policy):
+        if _meets(spec.output.uri, records):
+            yield f"spec.output.uri: {records} holds the records, which only runs write: publish elsewhere"
 
 
-def _below(uri: str, prefix: str) -> bool:
-    if ".." in uri.split("/"):
-        return False
-    return uri == prefix or uri.startswith(prefix.rstrip("/") + "/")
+def _inputs(spec: ModelOptimizationSpec, policy: OptimizationPolicySpec, namespace: str) -> Iterator[str]:
+    """The credentials may read more than the resource's authors should: the records of every namespace, for one."""
+    store = next(s for s in policy.stores if s.name == spec.store_ref.name)
+    prefixes = _filled(store.input_prefixes, namespace)
+    for field, uri in inputs(spec):
+        if not uri.startswith("s3://"):
+            continue
+        if _climbs(uri):
+            yield f"{field}: {uri} has an empty part, `.` or `..` in its path: name the object itself"
+        for records in _records(store, policy):
+            if _meets(uri, records):
+                yield f"{field}: {records} holds the records, which are no input: name a file or folder elsewhere"
+        if prefixes and not any(_below(uri, prefix) for prefix in prefixes):
+            yield f"{field}: {uri} does not lie below what the policy allows: {', '.join(prefixes)}"
+
+
+def _records(store: Store, policy: OptimizationPolicySpec) -> list[str]:
+    """Where records lie at this endpoint; two stores may be one, with other credentials."""
+    return [s.records_uri for s in policy.stores if s.endpoint == store.endpoint]
+
+
+def _filled(prefixes: list[str], namespace: str) -> list[str]:
+    return [prefix.replace("{namespace}", namespace) for prefix in prefixes]
+
+
+def _climbs(uri: str) -> bool:
+    """Whether what a store or a proxy makes of the path may differ from what it says."""
+    path = uri.partition("://")[2].removesuffix("/")
+    return any(part in ("", ".", "..") for part in path.split("/"))
+
+
+def _below(uri: str, folder: str) -> bool:
+    """By whole parts of the path: `s3://engines-of-others` is not below `s3://engines`."""
+    return uri.rstrip("/") == folder.rstrip("/") or uri.startswith(folder.rstrip("/") + "/")
+
+
+def _meets(uri: str, folder: str) -> bool:
+    """Whether one lies in the other: a folder that is read or written whole takes along what is in it."""
+    return _below(uri, folder) or _below(folder, uri)
 
 
 def _code(spec: ModelOptimizationSpec, policy: OptimizationPolicySpec, _: str) -> Iterator[str]:
@@ -87,6 +128,7 @@ def _worker(spec: ModelOptimizationSpec, policy: OptimizationPolicySpec, _: str)
         if value is not None and value not in allowed:
             yield f"spec.worker.{field}: the policy does not allow {value}; it allows {', '.join(allowed) or 'none'}"
     yield from _tolerations(spec, allow)
+    yield from _environment(spec, allow)
     for key in worker.labels:
         domain = key.rpartition("/")[0]
         if key in RESERVED_LABELS or any(domain == d or domain.endswith("." + d) for d in RESERVED_LABEL_DOMAINS):
@@ -100,6 +142,29 @@ def _tolerations(spec: ModelOptimizationSpec, allow: Allowlists) -> Iterator[str
             yield f"spec.worker.tolerations[{index}].key: the policy allows {keys}"
 
 
+def _environment(spec: ModelOptimizationSpec, allow: Allowlists) -> Iterator[str]:
+    """A variable can load code beside the credentials, or send them elsewhere: only names that are known are let in."""
+    for index, variable in enumerate(spec.worker.env):
+        if variable.name not in HARMLESS_ENVIRONMENT and variable.name not in allow.environment:
+            yield (
+                f"spec.worker.env[{index}].name: the policy does not allow {variable.name}: remove it, or have it "
+                f"added to the policy's allow.environment; always allowed are {', '.join(HARMLESS_ENVIRONMENT)}"
+            )
+
+
+def _accelerators(spec: ModelOptimizationSpec, policy: OptimizationPolicySpec, _: str) -> Iterator[str]:
+    allowed = policy.allow.accelerator_resources
+    for index, target in enumerate(spec.targets):
+        if target.accelerator is not None and not any(_like(target.accelerator.resource, a) for a in allowed):
+            names = ", ".join(allowed) or "none"
+            field = f"spec.targets[{index}].accelerator.resource"
+            yield f"{field}: the policy does not allow {target.accelerator.resource}; it allows {names}"
+
+
+def _like(name: str, pattern: str) -> bool:
+    return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
+
+
 def _claims(spec: ModelOptimizationSpec, policy: OptimizationPolicySpec, _: str) -> Iterator[str]:
     for claim in claims(spec):
         if claim not in policy.allow.persistent_volume_claims:
@@ -107,6 +172,31 @@ def _claims(spec: ModelOptimizationSpec, policy: OptimizationPolicySpec, _: str)
     for uri in uris(spec):
         if uri.startswith("file://"):
             yield f"{uri}: file:// is for the command line; a pod has no such files"
+
+
+def resources(spec: ModelOptimizationSpec, policy: OptimizationPolicySpec) -> dict[str, dict[str, str]]:
+    """Requests and limits of the worker: what the spec says, and the policy's where it says nothing."""
+    asked, default = spec.worker.resources, policy.worker.resources
+    return {
+        "requests": _amounts(default.requests) | _amounts(asked.requests),
+        "limits": _amounts(default.limits) | _amounts(asked.limits),
+    }
+
+
+def _amounts(amounts: ResourceAmounts) -> dict[str, str]:
+    return amounts.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _resources(spec: ModelOptimizationSpec, policy: OptimizationPolicySpec, _: str) -> Iterator[str]:
+    """Each alone is in order, or the rules would have said so: here the policy's defaults join."""
+    joined = resources(spec, policy)
+    for name, limit in joined["limits"].items():
+        request = joined["requests"].get(name)
+        if request is not None and quantity(request) > quantity(limit):
+            yield (
+                f"spec.worker.resources: with the policy's defaults the request of {name}, {request}, "
+                f"is above its limit, {limit}: set both"
+            )
 
 
 def _limits(spec: ModelOptimizationSpec, policy: OptimizationPolicySpec, _: str) -> Iterator[str]:
@@ -118,25 +208,33 @@ def _limits(spec: ModelOptimizationSpec, policy: OptimizationPolicySpec, _: str)
         yield f"spec.activeDeadlineSeconds: {spec.active_deadline_seconds}; the policy allows {longest}"
 
 
-QUESTIONS: tuple[Question, ...] = (_stores, _output, _code, _worker, _claims, _limits)
+QUESTIONS: tuple[Question, ...] = (
+    _stores, _output, _inputs, _code, _worker, _claims, _resources, _accelerators, _limits,
+)  # fmt: skip
 """What the policy may forbid, in this order; the first complaint is the answer."""
+
+
+def inputs(spec: ModelOptimizationSpec) -> Iterator[tuple[str, str]]:
+    """Every URI that a run would read, with its field."""
+    yield "spec.model.uri", spec.model.uri
+    if spec.model.architecture is not None and spec.model.architecture.source is not None:
+        yield "spec.model.architecture.source.uri", spec.model.architecture.source.uri
+    for role in type(spec.data).model_fields:
+        source: DataSource | None = getattr(spec.data, role)
+        if source is not None:
+            yield f"spec.data.{role}.uri", source.uri
+            if source.tokenizer is not None:
+                yield f"spec.data.{role}.tokenizer.uri", source.tokenizer.uri
+    for index, step in enumerate(spec.steps):
+        for number, adapter in enumerate(step.merge.adapters if step.merge is not None else ()):
+            yield f"spec.steps[{index}].merge.adapters[{number}]", adapter
+        if step.distil is not None and step.distil.teacher is not None:
+            yield f"spec.steps[{index}].distil.teacher", step.distil.teacher
 
 
 def uris(spec: ModelOptimizationSpec) -> Iterator[str]:
     """Every URI that a run would read or write."""
-    yield spec.model.uri
-    if spec.model.architecture is not None and spec.model.architecture.source is not None:
-        yield spec.model.architecture.source.uri
-    data = spec.data
-    for source in (data.calibration, data.training, data.validation, data.evaluation):
-        if source is not None:
-            yield source.uri
-            if source.tokenizer is not None:
-                yield source.tokenizer.uri
-    for step in spec.steps:
-        yield from step.merge.adapters if step.merge is not None else ()
-        if step.distil is not None and step.distil.teacher is not None:
-            yield step.distil.teacher
+    yield from (uri for _, uri in inputs(spec))
     yield spec.output.uri
 
 

@@ -63,6 +63,8 @@ class Reconciler:
             self.queue.done(key)
             self.queue.put(key)
             return
+        if self.cache.leave_line(key):  # it may fail for long, and those behind it would wait with it
+            self._call_next(key[0])
         known = isinstance(error, ApiError | OSError | TimeoutError)
         self.metrics.error("api" if known else "bug")
         delay = self.queue.failed(key)
@@ -149,7 +151,7 @@ class Reconciler:
             except ApiError as error:
                 if error.status not in (403, 404):
                     raise
-                self.cache.policies.pop(place, None)
+                self.cache.drop_policy(place, time.time())
 
     async def watch_fallback_policy(self) -> None:
         """The operator's own namespace may be outside of what is watched: its policy is then read now and then."""
@@ -186,13 +188,19 @@ class Reconciler:
             await tell(self.client, seen.fact, decision.reason, decision.message, now, self.settings.identity)
 
     def _line_up(self, key: Key, decision: Decision, job: JobFact | None) -> None:
-        """Remember who waits for a place, and who no longer does."""
+        """Remember who waits for a place; who no longer does makes way for the next."""
         if decision.reason is Reason.QUEUED and job is None:
-            self.cache.queued[key[0]][key] = None
-        else:
-            self.cache.queued[key[0]].pop(key, None)
+            self.cache.join_line(key)
+        elif self.cache.leave_line(key):
+            self._call_next(key[0])
+
+    def _call_next(self, namespace: str) -> None:
+        """Whoever is first may have a place, or whoever follows: each that leaves the line calls the next."""
+        if (first := self.cache.next_queued(namespace)) is not None:
+            self.queue.put(first)
 
     def forget(self, key: Key) -> None:
         """The resource is gone."""
         self.queue.forget(key)
         self._told_progress.pop(key, None)
+        self._call_next(key[0])

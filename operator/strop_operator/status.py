@@ -6,7 +6,6 @@ from typing import Any
 
 from strop_api.identity import HASH_VERSION
 from strop_api.reasons import Reason
-from strop_api.result import Result
 from strop_api.status import (
     Condition,
     ConditionType,
@@ -18,7 +17,7 @@ from strop_api.status import (
     Summary,
     TargetStatus,
 )
-from strop_operator.decide import OUTCOMES, Action, Decision
+from strop_operator.decide import Action, Decision, outcome
 from strop_operator.facts import JobFact, timestamp
 from strop_operator.observe import Observed
 
@@ -40,7 +39,7 @@ def compose(seen: Observed, decision: Decision, job: JobFact | None, *, progress
     before, reason = seen.status, decision.reason
     if reason is None:
         return before
-    status = _of_run(seen, decision, job)
+    status = _of_generation(_of_run(seen, decision, job), seen)
     progress = _progress(before.progress, seen, reason, progress_due)
     return status.model_copy(
         update={
@@ -104,22 +103,36 @@ def _of_run(seen: Observed, decision: Decision, job: JobFact | None) -> ModelOpt
         return before
     if job is None or job.run_id != seen.run_id:
         return before
-    run = _run(seen, job, launched=decision.action is Action.LAUNCH)
+    run = _run(seen, decision, job)
     new = before.run is None or before.run.id != run.id
-    update: dict[str, Any] = {"run": run, "warnings": _warnings(seen.warnings)}
+    update: dict[str, Any] = {"run": run}
+    if seen.spec is not None:
+        update["warnings"] = _warnings(seen.warnings)
     if new or (before.run is not None and before.run.finished_at is not None and run.finished_at is None):
         update |= {"targets": [], "stages": [], "report": None}
     if new:
         update["runs"] = _history(seen)
     if decision.ending is not None:
-        update |= _ended(seen, run, decision.ending.result)
+        update |= _ended(seen, run, decision)
     return before.model_copy(update=update)
 
 
-def _run(seen: Observed, job: JobFact, *, launched: bool) -> RunStatus:
-    known = seen.status.run if seen.status.run is not None and seen.status.run.id == job.run_id else None
+def _of_generation(status: ModelOptimizationStatus, seen: Observed) -> ModelOptimizationStatus:
+    """With the run marked as what this generation asks for, when it does: a release that cannot read the spec may go
+    on by that."""
+    if status.run is None or status.run.id != seen.run_id:
+        return status
+    run = status.run.model_copy(update={"observed_generation": seen.fact.generation})
+    return status.model_copy(update={"run": run})
+
+
+def _run(seen: Observed, decision: Decision, job: JobFact) -> RunStatus:
+    known, launched = seen.run, decision.action is Action.LAUNCH
+    if known is not None and known.finished_at is not None and not launched:
+        return known
     pods = [p.name for p in seen.pods if p.job_uid == job.uid]
-    started = known.started_at if known is not None else timestamp(job.created_at or seen.now)
+    resumed = known is not None and known.finished_at is None
+    started = known.started_at if known is not None and resumed else timestamp(job.created_at or seen.now)
     return RunStatus(
         id=job.run_id,
         spec_hash=seen.spec_hash,
@@ -130,13 +143,17 @@ def _run(seen: Observed, job: JobFact, *, launched: bool) -> RunStatus:
         job=job.name,
         pod=pods[-1] if pods else (known.pod if known is not None else None),
         started_at=started,
-        finished_at=known.finished_at if known is not None and not launched else None,
+        failures=max(seen.spent.failures, job.failures),
+        lost=max(seen.spent.lost, job.lost + (decision.reason is Reason.RESULT_LOST)),
+        spent_seconds=seen.spent.seconds,
     )
 
 
-def _ended(seen: Observed, run: RunStatus, result: Result | None) -> dict[str, Any]:
-    """What a finished run leaves behind: its figures, when it had a result."""
-    update: dict[str, Any] = {"run": run.model_copy(update={"finished_at": timestamp(seen.now)})}
+def _ended(seen: Observed, run: RunStatus, decision: Decision) -> dict[str, Any]:
+    """What a finished run leaves behind: how it ended, and its figures, when it had a result."""
+    said = {"reason": decision.reason, "message": clean(decision.message, 2048)}
+    update: dict[str, Any] = {"run": run.model_copy(update={"finished_at": timestamp(seen.now), **said})}
+    result = decision.ending.result if decision.ending is not None else None
     if result is None:
         return update
     return update | {
@@ -155,19 +172,11 @@ def _history(seen: Observed) -> list[PastRun]:
     """The former runs, with the one that the new run replaces in front."""
     before, limit = seen.status, seen.spec.runs_history_limit if seen.spec is not None else 0
     run = before.run
-    ready = next((c.reason for c in before.conditions if c.type is ConditionType.READY), None)
     if run is None or run.finished_at is None:
         return before.runs[:limit]
-    reason = ready if ready in OUTCOMES else _outcome(before)
+    reason = outcome(before) or Reason.WORKER_FAILED
     past = PastRun(id=run.id, reason=reason, finished_at=run.finished_at, report=before.report)
     return [past, *before.runs][:limit]
-
-
-def _outcome(status: ModelOptimizationStatus) -> Reason:
-    """How the recorded run ended, when the condition no longer says."""
-    verdicts = [str(t.verdict) for t in status.targets]
-    known = [r for r in (Reason.PUBLISHED, Reason.GATE_MISSED, Reason.NOT_MEASURED) if str(r) in verdicts]
-    return known[0] if known else Reason.WORKER_FAILED
 
 
 def _progress(before: Progress | None, seen: Observed, reason: Reason, due: bool) -> Progress | None:

@@ -93,6 +93,21 @@ ACCEPTED: dict[str, Sequence[Edit]] = {
         ),
     ),
     "plain variables": (put("spec.worker.env", [{"name": "OMP_NUM_THREADS", "value": "2"}]),),
+    "a request as large as its limit": (
+        put(
+            "spec.worker.resources",
+            {
+                "requests": {"cpu": "700m", "memory": "1024Mi", "ephemeral-storage": "1k"},
+                "limits": {"cpu": "0.7", "memory": "1Gi", "ephemeral-storage": "1000"},
+            },
+        ),
+    ),
+    "a request without a limit": (put("spec.worker.resources", {"requests": {"cpu": "1"}, "limits": {}}),),
+    "a selector that agrees with the target": (
+        put("spec.targets[0].cpu", {"arch": "arm64"}),
+        put("spec.worker.nodeSelector", {"kubernetes.io/arch": "arm64"}),
+    ),
+    "a name that begins like a stage's": (put("spec.steps[0].name", "exported"),),
     "labels and a selector": (
         put("spec.worker.labels", {"example.org/team": "vision"}),
         put("spec.worker.nodeSelector", {"disk": "ssd"}),

@@ -37,6 +37,12 @@ REFUSED: dict[str, tuple[Sequence[Edit], str, str]] = {
     "a string for a number": ((put("spec.retries", "3"),), "spec.retries", "integer"),
     "too many retries": ((put("spec.retries", 21),), "spec.retries", "20"),
     "a name in capitals": ((put("spec.steps[0].name", "INT8"),), "spec.steps[0].name", "[a-z0-9]"),
+    "a step named like a stage": (
+        (put("spec.steps[0].name", "compile-original"),),
+        "spec.steps[0].name",
+        "choose another",
+    ),
+    "a step named like a lookup": ((put("spec.steps[0].name", "resolve-x"),), "spec.steps[0].name", "choose another"),
     "two steps of one name": ((steps(INT8, {**FP16, "name": "int8"}),), "spec.steps[1]", "uplicate"),
     "two targets of one name": (
         (put("spec.targets[1]", {"name": "cpu", "runtime": "OpenVINO"}),),
@@ -184,6 +190,11 @@ REFUSED: dict[str, tuple[Sequence[Edit], str, str]] = {
         "spec.steps[0].quantize.calibrator",
         "remove calibrator",
     ),
+    "channels of a cast": (
+        (quantize(precision="fp16", method="Cast", perChannel=False),),
+        "spec.steps[0].quantize.perChannel",
+        "no scales",
+    ),
     "a percentile for MinMax": (
         (quantize(precision="int8", method="Static", percentile="99.9"),),
         "spec.steps[0].quantize.percentile",
@@ -314,8 +325,9 @@ REFUSED: dict[str, tuple[Sequence[Edit], str, str]] = {
     "certainty": (
         (gate("metricDrop", maxPoints="1", confidence="100%"),),
         "spec.gates.metricDrop.confidence",
-        "below 100%",
+        "between 50% and 100%",
     ),
+    "a coin's toss": ((gate("speedup", min="1", confidence="50%"),), "spec.gates.speedup.confidence", "both excluded"),
     "a speed-up of nothing": ((gate("speedup", min="0"),), "spec.gates.speedup.min", "above zero"),
     "a float speed-up": ((gate("speedup", min=1.5),), "spec.gates.speedup.min", "string"),
     "over an FP16 that is not": (
@@ -351,6 +363,31 @@ REFUSED: dict[str, tuple[Sequence[Edit], str, str]] = {
         "spec.worker.labels",
         "operator's own",
     ),
+    "nodes of another architecture": (
+        (
+            put("spec.targets[0].cpu", {"arch": "arm64"}),
+            put("spec.worker.nodeSelector", {"kubernetes.io/arch": "amd64"}),
+        ),
+        "spec.worker.nodeSelector",
+        "contradicts the target's cpu.arch",
+    ),
+    "nodes of another device": (
+        (
+            *GPU,
+            put("spec.targets[0].accelerator.product", "NVIDIA-H100"),
+            put("spec.worker.nodeSelector", {"nvidia.com/gpu.product": "NVIDIA-T4"}),
+        ),
+        "spec.worker.nodeSelector",
+        "contradicts the target's accelerator.product",
+    ),
+    **{
+        f"a request of {name} above its limit": (
+            (put("spec.worker.resources", {"requests": {name: more}, "limits": {name: less}}),),
+            f"spec.worker.resources.requests.{name}",
+            "at most its limit",
+        )
+        for name, more, less in (("cpu", "1.001", "1000m"), ("memory", "1Gi", "1G"), ("ephemeral-storage", "2k", "1k"))
+    },
     "a label that is none": ((put("spec.worker.labels", {"a b": "x"}),), "spec.worker.labels", ""),
     "a toleration with too much": (
         (put("spec.worker.tolerations", [{"operator": "Exists", "value": "x"}]),),

@@ -1,14 +1,22 @@
 """What is said before work begins: questionable choices as warnings, what this build lacks as refusals."""
 
+import ast
+from collections.abc import Iterator
+from typing import get_args
+
 import pytest
-from tests.contract.cases import COMPACT, FP16, INT8, MERGE, PRUNE, TORCH, TUNE, steps
+from pydantic import BaseModel
+from tests.contract.cases import COMPACT, FP16, IMAGES, INT8, MERGE, PRUNE, TORCH, TUNE, steps
 from tests.contract.documents import Document
 from tests.contract.edits import Edit, drop, put, step
+from tests.contract.server import ROOT
 
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.rules import check_support, validate, warnings
 from strop_api.rules.advice import CHECKS
+from strop_api.steps import CompactStep, DistilStep, FineTuneStep, PruneStep, Training
 from strop_api.support import THIS_BUILD
+from strop_api.targets import PeakMemoryGate, RealisedPrecisionGate, ThroughputGate
 
 QUESTIONABLE: dict[str, tuple[tuple[Edit, ...], str]] = {
     "pruned and not recovered": ((*TORCH, steps(PRUNE, INT8)), "nothing recovers"),
@@ -38,14 +46,18 @@ LACKING: dict[str, tuple[tuple[Edit, ...], str]] = {
     "task": ((put("spec.task", {"type": "Detection", "metric": "map", "labels": "y"}),), "spec.task.type"),
     "format": ((put("spec.output.formats", ["Triton"]),), "spec.output.formats"),
     "gate": ((put("spec.gates.throughput", {"minPerSecond": 5}),), "spec.gates.throughput"),
-    "hub": ((put("spec.model.uri", "hf://owner/name"),), "spec.model.uri"),
-    "code": (
+    "training data": (TORCH, "spec.data.training"),
+    "validation data": (TORCH, "spec.data.validation"),
+    "optional target": ((put("spec.targets[0].optional", True),), "spec.targets[0].optional"),
+    "deletion": ((put("spec.output.onDelete", "Delete"),), "spec.output.onDelete"),
+    "normalized pixels": (
         (
-            *TORCH,
-            put("spec.model.architecture.source", {"uri": "s3://code/a.py", "digest": "sha256:" + "a" * 64}),
+            put("spec.model.inputs[0].dtype", "uint8"),
+            put("spec.data.evaluation", {**IMAGES, "image": {"resize": 8, "mean": ["0.5"]}}),
         ),
-        "spec.model.architecture.source",
+        "spec.data.evaluation.image.mean",
     ),
+    "hub": ((put("spec.model.uri", "hf://owner/name"),), "spec.model.uri"),
 }
 
 
@@ -86,3 +98,47 @@ def test_what_this_build_lacks_is_refused_with_its_field(case: str, minimal: Doc
 def test_what_this_build_can_do_is_not_refused(minimal: Document) -> None:
     """The smallest spec is the first that a newcomer tries."""
     assert check_support(_spec(minimal, ()), THIS_BUILD) == []
+
+
+def _models(annotation: object) -> Iterator[type[BaseModel]]:
+    """The models in an annotation and in their fields."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+        for field in annotation.model_fields.values():
+            yield from _models(field.annotation)
+    for part in get_args(annotation):
+        yield from _models(part)
+
+
+def _read() -> set[str]:
+    """Every attribute that the operator or the worker looks at."""
+    sources = [
+        path for part in ("operator/strop_operator", "jobimage/strop_job") for path in (ROOT / part).rglob("*.py")
+    ]
+    trees = (ast.walk(ast.parse(path.read_text())) for path in sources)
+    return {node.attr for nodes in trees for node in nodes if isinstance(node, ast.Attribute)}
+
+
+NOT_IN_THIS_BUILD = (
+    PruneStep, CompactStep, FineTuneStep, DistilStep, Training, ThroughputGate, RealisedPrecisionGate, PeakMemoryGate,
+)  # fmt: skip
+"""Members that are refused whole."""
+
+READ_BY_NOBODY = {
+    "Step.prune", "Step.compact", "Step.fine_tune", "QuantizeStep.smooth_quant", "QuantizeStep.group_size",
+    "QuantizeStep.keep_high", "QuantizeStep.training", "DataSpec.training", "DataSpec.validation", "Target.optional",
+    "Output.on_delete",
+}  # fmt: skip
+"""Refused: by their type, their method, or by name (above)."""
+
+PASSED_ON_WHOLE = {"ResourceAmounts.memory", "ResourceAmounts.ephemeral_storage", "Toleration.effect",
+                   "Toleration.toleration_seconds"}  # fmt: skip
+"""Kubernetes reads these."""
+
+
+def test_a_field_that_nobody_reads_is_refused() -> None:
+    """A wish that is taken and forgotten is worse than one that is refused. The test knows names only: it is a net."""
+    read, unread = _read(), set()
+    for model in set(_models(ModelOptimizationSpec)) - set(NOT_IN_THIS_BUILD):
+        unread |= {f"{model.__name__}.{name}" for name in model.model_fields if name not in read}
+    assert unread <= READ_BY_NOBODY | PASSED_ON_WHOLE

@@ -87,6 +87,12 @@ POLICIES: dict[str, tuple[Edit, str]] = {
     "certificates in base64": (put("spec.stores[0].caBundle", "LS0t"), "spec.stores[0].caBundle"),
     "records in a registry": (put("spec.stores[0].recordsUri", "oci://x/y"), "spec.stores[0].recordsUri"),
     "outputs in a file": (put("spec.stores[0].outputPrefixes", ["file:///x"]), "spec.stores[0].outputPrefixes[0]"),
+    "inputs in a file": (put("spec.stores[0].inputPrefixes", ["file:///x"]), "spec.stores[0].inputPrefixes[0]"),
+    "inputs in a volume": (put("spec.stores[0].inputPrefixes", ["pvc://x/y"]), "spec.stores[0].inputPrefixes[0]"),
+    "a star in the middle": (
+        put("spec.allow.acceleratorResources", ["nvidia.com/*-gpu"]),
+        "spec.allow.acceleratorResources[0]",
+    ),
     "a store twice": (lambda d: d["spec"]["stores"].append(d["spec"]["stores"][0]), "spec.stores[1]"),
     "a queue twice": (put("spec.allow.queues", ["a", "a"]), "spec.allow.queues[1]"),
 }

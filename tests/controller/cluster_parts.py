@@ -87,13 +87,16 @@ class Operator:
         self.url = f"http://127.0.0.1:{self._port.number}"
         self._kubeconfig, self._log, self._flags = kubeconfig, log, flags
         self.process: subprocess.Popen[bytes] | None = None
+        self.program = ["-m", "strop_operator"]
+        self.environment = dict(os.environ)
 
     def start(self) -> None:
         quick = ["--progress-poll-seconds", "0.2", "--progress-patch-seconds", "0"]
         words = ["--kubeconfig", str(self._kubeconfig), "--metrics-port", str(self._port.number)]
-        command = [sys.executable, "-W", "error", "-m", "strop_operator", "--operator-namespace", SYSTEM]
+        command = [sys.executable, "-W", "error", *self.program, "--operator-namespace", SYSTEM]
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen([*command, *words, *quick, *self._flags], stdout=log, stderr=log)
+            words = [*command, *words, *quick, *self._flags]
+            self.process = subprocess.Popen(words, stdout=log, stderr=log, env=self.environment)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         if self.process is None:

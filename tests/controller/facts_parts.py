@@ -10,6 +10,7 @@ from strop_api.identity import run_id, spec_hash
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.policy import OptimizationPolicySpec
 from strop_api.status import ModelOptimizationStatus
+from strop_operator.decide import OUTCOMES
 from strop_operator.facts import JobFact, PodFact, ResourceFact, timestamp
 from strop_operator.observe import Look, Observed
 from strop_operator.policy import Grant, resolve
@@ -66,7 +67,11 @@ def status(reason: str = "Launched", *, finished: bool = False, run: str = RUN) 
     }
     if finished:
         told["finishedAt"] = timestamp(NOW - 10)
-    return ModelOptimizationStatus.model_validate({"observedGeneration": 1, "conditions": [condition], "run": told})
+    if finished and reason in OUTCOMES:
+        told |= {"reason": reason, "message": "as it was"}
+    targets = [{"name": "cpu", "verdict": "Published"}] if told.get("reason") == "Published" else []
+    document = {"observedGeneration": 1, "conditions": [condition], "run": told, "targets": targets}
+    return ModelOptimizationStatus.model_validate(document)
 
 
 def seen(**changes: Any) -> Observed:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from cluster_parts import POLICY, Namespace
+from cluster_parts import POLICY, SPEC, Namespace
 from facts_parts import RUN, grant, resource, spec
 
 from cluster import ControlPlane
@@ -26,6 +26,8 @@ GPU_TARGET = {
     "runtime": "ONNXRuntime",
     "accelerator": {"resource": "nvidia.com/gpu", "count": 1, "product": "NVIDIA-L4"},
 }
+
+STORE = POLICY["stores"][0]
 
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "cpu": ({}, {}),
@@ -50,6 +52,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
                 "priorityClasses": ["low"],
                 "serviceAccounts": ["trainer"],
                 "tolerationKeys": ["nvidia.com/gpu"],
+                "environment": ["GREETING"],
             },
             "proxy": {"https": "http://proxy:3128"},
         },
@@ -123,6 +126,19 @@ def test_the_failure_policy_is_the_table() -> None:
     assert 137 in by_action[str(PolicyAction.FAIL_JOB)]["values"]
 
 
+def test_a_variable_of_the_user_never_replaces_ours() -> None:
+    """The proxy is the admins' word on where traffic goes, whatever names they allow besides."""
+    model = spec(worker={"env": [{"name": name, "value": "theirs"} for name in ("HTTPS_PROXY", "HOME", "TZ")]})
+    allowed = grant(model, allow={"environment": ["HTTPS_PROXY", "HOME"]}, proxy={"https": "http://ours:3128"})
+    made = build_job(resource(), model, "sha256:" + "0" * 64, RUN, 1, allowed)
+    container = made["spec"]["template"]["spec"]["containers"][0]
+    values = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert len(values) == len(container["env"])
+    assert values == {
+        "HTTPS_PROXY": "http://ours:3128", "HOME": "/tmp", "NO_PROXY": ".svc,.cluster.local", "TZ": "theirs",
+    }  # fmt: skip
+
+
 def test_the_labels_of_a_user_never_replace_ours() -> None:
     """Two resources that share a UID label would share their pods."""
     model = spec(worker={"labels": {"team": "x"}})
@@ -154,6 +170,62 @@ REFUSALS = {
         {"model": {"uri": "s3://m/x.pt2", "format": "TorchExport", "inputs": [
             {"name": "x", "dtype": "float32", "shape": [1]}]}}, {}, "NotAllowed", "allowCode",
     ),
+    **{
+        f"variable {name}": (
+            {"worker": {"env": [{"name": "OMP_NUM_THREADS", "value": "2"}, {"name": name, "value": "x"}]}}, {},
+            "NotAllowed", f"spec.worker.env[1].name: the policy does not allow {name}: remove it, or have it added",
+        )
+        for name in (
+            "LD_PRELOAD", "PYTHONPATH", "PYTHONWARNINGS", "BROWSER", "PATH", "HTTPS_PROXY", "NO_PROXY", "HOME",
+            "CUDA_INJECTION64_PATH", "omp_num_threads",
+        )
+    },
+    "another resource of the nodes": (
+        {"targets": [GPU_TARGET | {"accelerator": {"resource": "rdma/hca"}}]}, {"images": [GPU_IMAGE]}, "NotAllowed",
+        "spec.targets[0].accelerator.resource: the policy does not allow rdma/hca; it allows nvidia.com/gpu",
+    ),
+    "no accelerator at all": (
+        {"targets": [GPU_TARGET]}, {"images": [GPU_IMAGE], "allow": {"acceleratorResources": []}}, "NotAllowed",
+        "it allows none",
+    ),
+    "records of another namespace": (
+        {"model": SPEC["model"] | {"uri": "s3://strop-records/other/blobs/x"}}, {}, "NotAllowed", "spec.model.uri: ",
+    ),
+    "a folder with the records in it": (
+        {"data": SPEC["data"] | {"evaluation": {"uri": "s3://shared", "format": "Npz"}}},
+        {"stores": [STORE | {"recordsUri": "s3://shared/records"}]}, "NotAllowed", "spec.data.evaluation.uri: ",
+    ),
+    "records by the credentials of another store": (
+        {"storeRef": {"name": "second"}, "model": SPEC["model"] | {"uri": "s3://strop-records/x"}},
+        {"stores": [STORE, STORE | {"name": "second", "recordsUri": "s3://elsewhere"}]}, "NotAllowed",
+        "spec.model.uri: s3://strop-records holds the records",
+    ),
+    "an output among the records": (
+        {"output": {"uri": "s3://engines/records/other"}}, {"stores": [STORE | {"recordsUri": "s3://engines/records"}]},
+        "NotAllowed", "spec.output.uri: s3://engines/records holds the records",
+    ),
+    "an input beside the prefix": (
+        {}, {"stores": [STORE | {"inputPrefixes": ["s3://model", "s3://data"]}]}, "NotAllowed",
+        "spec.model.uri: s3://models/digits.onnx does not lie below what the policy allows: s3://model, s3://data",
+    ),
+    "an input of another namespace": (
+        {}, {"stores": [STORE | {"inputPrefixes": ["s3://models", "s3://data/{namespace}"]}]}, "NotAllowed",
+        "spec.data.calibration.uri: s3://data/calibration.npz does not lie below",
+    ),
+    "an input climbing out": (
+        {"model": SPEC["model"] | {"uri": "s3://models/../strop-records/x"}}, {}, "NotAllowed", "spec.model.uri: ",
+    ),
+    "an input by a detour": (
+        {"model": SPEC["model"] | {"uri": "s3://models//x"}}, {}, "NotAllowed", "an empty part",
+    ),
+    "a tokenizer among the records": (
+        {"data": SPEC["data"] | {"evaluation": {
+            "uri": "s3://data/e.parquet", "format": "Parquet", "tokenizer": {"uri": "s3://strop-records/t.json"}}}},
+        {}, "NotAllowed", "spec.data.evaluation.tokenizer.uri: ",
+    ),
+    "a request above the policy's limit": (
+        {"worker": {"resources": {"requests": {"memory": "8Gi"}}}}, {}, "NotAllowed", "above its limit, 4Gi: set both",
+    ),
     "image unknown": ({"worker": {"image": "x"}}, {}, "Unsupported", "spec.worker.image"),
     "no image with the step": ({}, {"images": [POLICY["images"][0] | {"stepTypes": []}]}, "Unsupported", "Quantize"),
     "no image with an accelerator": ({"targets": [GPU_TARGET]}, {}, "Unsupported", "accelerator support"),
@@ -169,6 +241,30 @@ def test_what_the_policy_does_not_grant_is_refused_by_name(
     assert not isinstance(answer, Grant)
     assert str(answer.reason) == reason
     assert says in answer.message
+
+
+GRANTED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "harmless variables": ({"worker": {"env": [{"name": "OMP_NUM_THREADS", "value": "2"}, {"name": "TZ"}]}}, {}),
+    "a variable of the policy": (
+        {"worker": {"env": [{"name": "PYTHONPATH", "value": "/x"}]}}, {"allow": {"environment": ["PYTHONPATH"]}},
+    ),
+    "a MIG profile by its prefix": (
+        {"targets": [GPU_TARGET | {"accelerator": {"resource": "nvidia.com/mig-1g.10gb"}}]},
+        {"images": [GPU_IMAGE], "allow": {"acceleratorResources": ["nvidia.com/mig-*"]}},
+    ),
+    "inputs below their prefixes": (
+        {"data": {"evaluation": {"uri": "s3://data/team/e.npz", "format": "Npz"}}, "steps": []},
+        {"stores": [STORE | {"inputPrefixes": ["s3://models/", "s3://data/{namespace}"]}]},
+    ),
+    "a folder": ({"model": SPEC["model"] | {"uri": "s3://models/bert/"}}, {}),
+    "a namesake of the records": ({"model": SPEC["model"] | {"uri": "s3://strop-records-old/x"}}, {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "policy"), GRANTED.values(), ids=GRANTED.keys())
+def test_what_the_policy_grants_is_granted(changes: dict[str, Any], policy: dict[str, Any]) -> None:
+    """A list that refuses too much is switched off by its first victim."""
+    assert isinstance(grant(spec(**changes), **policy), Grant)
 
 
 def test_a_run_keeps_its_image_while_the_catalogue_has_it() -> None:

@@ -9,7 +9,15 @@ from facts_parts import NOW, RUN, grant, job, pod, resource, seen, spec, status
 
 from strop_api.failures import TABLE, Failure, PolicyAction
 from strop_api.reasons import Reason
-from strop_operator.decide import CHECKS, KEEP_FAILED_SECONDS, MAX_EVICTIONS, MAX_LOST, Action, decide
+from strop_operator.decide import (
+    CHECKS,
+    KEEP_FAILED_SECONDS,
+    MAX_EVICTIONS,
+    MAX_LOST,
+    REPLACED_SECONDS,
+    Action,
+    decide,
+)
 from strop_operator.observe import Look, Observed
 from strop_operator.pods import explain
 from strop_operator.policy import Refusal
@@ -66,13 +74,25 @@ TABLE_OF_DECISIONS: dict[str, ROW] = {
     ),
     "complete, the pod not seen yet": ({"jobs": (DONE,), "looked": frozenset()}, LOOK, None),
     "complete, the result lost": ({"jobs": (DONE,)}, STOP, Reason.RESULT_LOST),
-    "lost again and again": ({"jobs": (replace(DONE, attempt=MAX_LOST),)}, SETTLE, Reason.WORKER_FAILED),
+    "lost again and again": ({"jobs": (replace(DONE, lost=MAX_LOST - 1),)}, SETTLE, Reason.WORKER_FAILED),
     "killed, not for memory": (
         {"jobs": (FAILED,), "pods": (pod(phase="Failed", exit_code=137, exit_reason="Error"),)}, STOP, Reason.RETRYING,
     ),
     "killed, and the attempts used up": (
-        {"jobs": (replace(FAILED, attempt=9),), "pods": (pod(phase="Failed", exit_code=137, exit_reason="Error"),)},
+        {"jobs": (replace(FAILED, failures=3),), "pods": (pod(phase="Failed", exit_code=137, exit_reason="Error"),)},
         SETTLE, Reason.WORKER_FAILED,
+    ),
+    "killed, and the time used up": (
+        {
+            "jobs": (replace(FAILED, spent_seconds=21_600),),
+            "pods": (pod(phase="Failed", exit_code=137, exit_reason="Error"),),
+        },
+        SETTLE, Reason.WORKER_FAILED,
+    ),
+    "failed, and its pod is gone": ({"jobs": (FAILED,)}, STOP, Reason.RESULT_LOST),
+    "failed, its pod not seen yet": ({"jobs": (FAILED,), "looked": frozenset()}, LOOK, None),
+    "published, and the figures are gone": (
+        {"status": status("Published", finished=True).model_copy(update={"targets": []})}, LAUNCH, Reason.LAUNCHED,
     ),
     "failed and left no pod": (
         {"jobs": (replace(FAILED, end_reason="BackoffLimitExceeded", end_message="too often"),)},
@@ -105,6 +125,20 @@ TABLE_OF_DECISIONS: dict[str, ROW] = {
     "an attempt failed": (
         {"jobs": (job(),), "pods": (pod(phase="Failed", exit_code=12),)}, WAIT, Reason.RETRYING,
     ),
+    "the last attempt failed": (
+        {"jobs": (job(),), "pods": (pod(phase="Failed", exit_code=12),), "spec": spec(retries=0)}, WAIT, Reason.RUNNING,
+    ),
+    "a disruption, no retry left": (
+        {"jobs": (job(),), "pods": (pod(phase="Failed", disrupted="drained"),), "spec": spec(retries=0)},
+        WAIT, Reason.RETRYING,
+    ),
+    "killed, the Job does not know yet": (
+        {"jobs": (job(),), "pods": (pod(phase="Failed", exit_code=137, exit_reason="Error"),)}, WAIT, Reason.RETRYING,
+    ),
+    "killed for the last time": (
+        {"jobs": (job(failures=3),), "pods": (pod(phase="Failed", exit_code=137, exit_reason="Error"),)},
+        WAIT, Reason.RUNNING,
+    ),
     "the next attempt runs": (
         {"jobs": (job(),), "pods": (pod(phase="Failed", exit_code=12), replace(POD_AT_WORK, uid="second"))},
         WAIT, Reason.RUNNING,
@@ -113,12 +147,22 @@ TABLE_OF_DECISIONS: dict[str, ROW] = {
     "not allowed": ({"grant": REFUSED}, SETTLE, Reason.NOT_ALLOWED),
     "no policy known": ({"grant": NO_POLICY, "looked": frozenset()}, LOOK, None),
     "no policy": ({"grant": NO_POLICY}, SETTLE, Reason.NO_POLICY),
+    "the policy is perhaps being replaced": ({"grant": NO_POLICY, "policy_gone_at": NOW - 1}, WAIT, None),
+    "the policy was not replaced": (
+        {"grant": NO_POLICY, "policy_gone_at": NOW - REPLACED_SECONDS}, SETTLE, Reason.NO_POLICY,
+    ),
     "a stranger's Job has our name": ({"conflict": "Job x exists"}, SETTLE, Reason.NAME_CONFLICT),
     "no Job known after a restart": ({"status": status(), "looked": frozenset()}, LOOK, None),
     "the Job is gone": ({"status": status("Running")}, LAUNCH, Reason.LAUNCHED),
     "created before this process": ({"looked": frozenset()}, LOOK, None),
     "created just now": ({"looked": frozenset(), "before_start": False}, LAUNCH, Reason.LAUNCHED),
     "no place": ({"occupied": 2, "grant": grant(limits={"concurrentRuns": 2})}, WAIT, Reason.QUEUED),
+    "a place, and another waits longer": (
+        {"occupied": 1, "ahead": 1, "grant": grant(limits={"concurrentRuns": 2})}, WAIT, Reason.QUEUED,
+    ),
+    "a place for each that waits": (
+        {"occupied": 1, "ahead": 1, "grant": grant(limits={"concurrentRuns": 3})}, LAUNCH, Reason.LAUNCHED,
+    ),
     "the last run was overwritten": ({"status": status("InvalidSpec", finished=True)}, LAUNCH, Reason.LAUNCHED),
 }  # fmt: skip
 
@@ -150,8 +194,12 @@ def test_each_row_of_the_failure_table_explains_its_pod_and_ends_or_retries_as_i
         assert decide(seen(jobs=(over,), pods=(ended,))).reason is row.reason
         return
     assert explain(ended) is row
-    if row.action is not PolicyAction.FAIL_JOB:
-        assert decide(seen(jobs=(job(),), pods=(ended,))).reason is Reason.RETRYING
+    before_the_job_knows = decide(seen(jobs=(job(),), pods=(ended,)))
+    if row.action is PolicyAction.FAIL_JOB:
+        assert before_the_job_knows.reason is Reason.RUNNING
+        assert before_the_job_knows.message == "the worker has ended; waiting for the Job"
+    else:
+        assert before_the_job_knows.reason is Reason.RETRYING
     if row.action is not PolicyAction.IGNORE:
         used_up = replace(FAILED, end_reason="BackoffLimitExceeded", attempt=9)
         decision = decide(seen(jobs=(used_up,), pods=(ended,)))
@@ -191,7 +239,8 @@ def test_a_settled_run_keeps_what_it_said_when_something_else_changes() -> None:
     """Figures and the time of the transition are of the run, not of the last reconcile."""
     before = seen(status=status("Published", finished=True), fact=resource(generation=2))
     after = compose(before, decide(before), None, progress_due=True)
-    assert after.run == before.status.run
+    assert before.status.run is not None
+    assert after.run == before.status.run.model_copy(update={"observed_generation": 2})
     assert after.observed_generation == 2
     assert after.conditions[0].message == "as it was"
     assert after.conditions[0].last_transition_time == before.status.conditions[0].last_transition_time

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from cluster_parts import Kubelet, Namespace, condition, conditions, eventually, result, run_of
+from cluster_parts import Kubelet, Namespace, Operator, condition, conditions, eventually, result, run_of
 
 pytestmark = pytest.mark.apiserver
 
@@ -152,6 +152,31 @@ def test_a_lost_result_is_asked_for_again_under_the_same_run(namespace: Namespac
     assert namespace.reason("Published")["run"]["attempt"] == 2
 
 
+def test_the_lost_result_of_a_failed_job_is_asked_for_again_too(
+    namespace: Namespace, kubelet: Kubelet, operator: Operator
+) -> None:
+    """A missed gate that nobody saw must not read as a worker that failed for no reason."""
+    namespace.create()
+    pod = namespace.pod()
+    kubelet.runs(pod)
+    namespace.reason("Running")
+    operator.stop()
+    kubelet.ends(pod, 10, result(run_of(pod), "GateMissed"))
+    path = f"{namespace.pods}/{pod['metadata']['name']}"
+
+    def ended() -> bool:
+        return any(c["type"] == "Failed" for c in namespace.job()["status"].get("conditions", []))
+
+    eventually("the Job has failed", ended)
+    namespace.delete(path, {"gracePeriodSeconds": 0})
+    eventually("the pod is gone", lambda: not namespace.api.exists(path))
+    operator.start()
+    again = namespace.pod()
+    assert run_of(again) == run_of(pod)
+    kubelet.ends(again, 10, result(run_of(again), "GateMissed"))
+    assert namespace.reason("GateMissed")["run"]["lost"] == 1
+
+
 @pytest.mark.parametrize(
     "said",
     [
@@ -197,6 +222,7 @@ def test_a_job_of_our_name_that_is_anothers_is_left_alone(namespace: Namespace) 
     namespace.change(suspend=False)
     job = namespace.job()
     name = job["metadata"]["name"]
+    namespace.reason("Launched")
     namespace.change(suspend=True)
     namespace.reason("Suspended")
     container = {"name": "c", "image": "i"}

@@ -1,15 +1,31 @@
 """What happens to the operator itself: killed, restarted, slow to learn, second in line, refused, racing."""
 
+import os
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
+import yaml
 from cluster_parts import OURS, SYSTEM, Kubelet, Namespace, Operator, condition, conditions, eventually, result, run_of
 
 from cluster import ControlPlane
 
 pytestmark = pytest.mark.apiserver
+BECOME_NOBODY = "import os; os.setgroups([]); os.setgid(54321); os.setuid(54321)"
+
+
+def readable_by_all(kubeconfig: Path, folder: Path) -> Path:
+    """A copy with its certificate, for a process of another user."""
+    document = yaml.safe_load(kubeconfig.read_text())
+    cluster = document["clusters"][0]["cluster"]
+    ca, copy = folder / "ca.crt", folder / "kubeconfig"
+    ca.write_bytes(Path(cluster["certificate-authority"]).read_bytes())
+    copy.write_text(yaml.safe_dump(document).replace(cluster["certificate-authority"], str(ca)))
+    for path, mode in ((folder, 0o755), (ca, 0o644), (copy, 0o644)):
+        path.chmod(mode)
+    return copy
 
 
 def test_an_operator_that_was_killed_goes_on_and_starts_nothing_twice(
@@ -159,6 +175,7 @@ def test_a_second_operator_waits_and_takes_over_when_the_first_leaves(
         eventually("the first leads", lambda: first.metric("strop_leader") == 1)
         second.start()
         eventually("the second serves its health", lambda: second.get("/healthz")[0] == 200)
+        eventually("the second is ready", lambda: second.get("/readyz")[0] == 200)
         assert second.metric("strop_leader") == 0
         assert first.stop(signal.SIGTERM) == 0
         eventually("the second leads", lambda: second.metric("strop_leader") == 1)
@@ -190,6 +207,53 @@ def test_an_api_server_that_was_killed_is_found_again(
     labels = {"namespace": namespace.name, "name": "deleted"}
     eventually("forgotten", lambda: operator.metric("strop_modeloptimization_info", **labels) == 0, 60)
     assert operator.metric("strop_reconcile_errors_total", kind="bug") == 0
+
+
+def test_an_api_server_that_is_away_makes_no_operator_unhealthy(
+    plane: ControlPlane, operator: Operator, operator_kubeconfig: Path, tmp_path: Path
+) -> None:
+    """The kubelet would restart what waits rightly, and each restart would make the wait longer."""
+    late = Operator(operator_kubeconfig, tmp_path / "log", "--namespaces", Namespace(plane.api).name)
+    plane.processes.stop("apiserver", "KILL")
+    try:
+        late.start()
+        eventually("the late one serves its health", lambda: late.get("/healthz")[0] == 200)
+        assert late.get("/healthz")[0] == operator.get("/healthz")[0] == operator.get("/readyz")[0] == 200
+        # It has not shown yet that it could stand in for another: a rollout must not go on because of it.
+        assert late.get("/readyz")[0] == 503
+        assert late.metric("strop_leader") == 0
+    finally:
+        plane.processes.start_again("apiserver")
+        eventually("the API server is back", plane.api.ready, 60)
+    try:
+        eventually("the late one leads", lambda: late.metric("strop_leader") == 1)
+        eventually("the late one is ready", lambda: late.get("/readyz")[0] == 200)
+        assert late.stop(signal.SIGTERM) == 0
+    finally:
+        print(late.log)
+        late.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_user_without_a_name_can_run_the_operator(
+    namespace: Namespace, operator: Operator, operator_kubeconfig: Path, tmp_path: Path
+) -> None:
+    """OpenShift gives each namespace uids that no passwd knows."""
+    operator.stop()
+    with tempfile.TemporaryDirectory() as folder:
+        kubeconfig = readable_by_all(operator_kubeconfig, Path(folder))
+        nameless = Operator(kubeconfig, tmp_path / "log", "--no-lease", "--namespaces", namespace.name)
+        for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+            nameless.environment.pop(name, None)
+        # Imported before, for the checkout may be closed to others.
+        nameless.program = ["-c", f"from strop_operator.__main__ import main; {BECOME_NOBODY}; main()"]
+        try:
+            nameless.start()
+            namespace.create(suspend=True)
+            namespace.reason("Suspended")
+        finally:
+            print(nameless.log)
+            nameless.close()
 
 
 def test_an_operator_of_some_namespaces_serves_only_those_and_knows_the_fallback_policy(

@@ -1,7 +1,7 @@
 """A run from its creation to what becomes of it, against a real API server and Job controller."""
 
 import pytest
-from cluster_parts import Kubelet, Namespace, Operator, condition, conditions, eventually, result, run_of
+from cluster_parts import SPEC, Kubelet, Namespace, Operator, condition, conditions, eventually, result, run_of
 
 pytestmark = pytest.mark.apiserver
 
@@ -90,7 +90,7 @@ def test_a_change_that_decides_nothing_starts_nothing(namespace: Namespace, kube
     first = namespace.reason("Published")
     namespace.change(retries=7)
     status = eventually("seen", lambda: (s := namespace.get()["status"])["observedGeneration"] == 2 and s)
-    assert status["run"] == first["run"]
+    assert status["run"] == first["run"] | {"observedGeneration": 2}
     assert conditions(status) == {"Ready": "True"}
     assert condition(status, "Ready")["observedGeneration"] == 2
 
@@ -197,6 +197,40 @@ def test_another_place_is_waited_for_when_the_policy_allows_one_run(namespace: N
     assert len(namespace.job_list()) == 1
     kubelet.ends(pod, 0, result(run_of(pod)))
     namespace.reason("Launched", "two")
+
+
+def test_places_are_given_in_the_order_of_the_waiting(namespace: Namespace, kubelet: Kubelet) -> None:
+    """Whoever asks more often must not overtake whoever asked first."""
+    namespace.set_policy(limits={"concurrentRuns": 1})
+    namespace.create("one")
+    pod = namespace.pod()
+    for name in ("two", "three"):
+        namespace.create(name)
+        namespace.reason("Queued", name)
+    namespace.change("three", retries=1)
+    for name in ("two", "three"):
+        kubelet.ends(pod, 0, result(run_of(pod)))
+        namespace.reason("Launched", name)
+        pod = namespace.pod(but=pod["metadata"]["name"])
+        assert pod["metadata"]["labels"]["strop.dev/optimization"] == name
+
+
+def test_a_refused_change_that_is_taken_back_leaves_the_published_result(
+    namespace: Namespace, kubelet: Kubelet
+) -> None:
+    """Otherwise a typo in a GitOps repository would need a new run to mend."""
+    namespace.create()
+    pod = namespace.pod()
+    kubelet.ends(pod, 0, result(run_of(pod)))
+    first = namespace.reason("Published")
+    eventually("cleaned up", lambda: not namespace.job_list())
+    namespace.change(output={"uri": "s3://elsewhere/digits"})
+    assert conditions(namespace.reason("NotAllowed")) == {"Ready": "False", "Stalled": "True"}
+    namespace.change(output=SPEC["output"])
+    again = namespace.reason("Published")
+    assert conditions(again) == {"Ready": "True"}
+    assert again["targets"] == first["targets"]
+    assert not namespace.job_list()
 
 
 def test_a_queue_name_makes_a_suspended_job_with_its_label(namespace: Namespace) -> None:

@@ -1,13 +1,15 @@
 """How the operator knows that its watches live, from a real HTTP session."""
 
 import asyncio
+from itertools import islice
 
 import aiohttp
 import pytest
 from aiohttp import web
 
 from strop_operator import watches as module
-from strop_operator.watches import STUCK_SECONDS, Watches, watched_paths
+from strop_operator.handlers import LONGEST_DELAY_SECONDS, Patience
+from strop_operator.watches import RENEW_SECONDS, STUCK_SECONDS, Watches, watched_paths
 
 PATHS = watched_paths((), ("/apis/batch/v1", "/api/v1"), ("jobs", "pods"))
 
@@ -61,3 +63,12 @@ def test_a_watch_that_shows_no_life_is_stuck(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(module.time, "monotonic", lambda: began + STUCK_SECONDS + 1)
     asyncio.run(ask(watches, PATHS[0] + "?watch=true"))
     assert watches.stuck == ["pods"]
+
+
+def test_an_api_server_that_is_away_for_a_minute_leaves_no_watch_stuck_and_is_asked_again() -> None:
+    """A healthy watch may be silent until the server renews it; the outage and one delay come on top."""
+    assert STUCK_SECONDS > RENEW_SECONDS + 60 + LONGEST_DELAY_SECONDS
+    for _ in range(2):  # kopf begins anew for each request
+        delays = list(islice(Patience(), 1000))
+        assert max(delays) == LONGEST_DELAY_SECONDS
+        assert sum(delays) > 3600

@@ -60,6 +60,13 @@ POLICY = (
         "outputs live in this store: name the folder by s3://, without `..`",
     ),
     Rule(
+        "input-prefixes-in-the-store",
+        "spec.stores[].inputPrefixes[]",
+        "self.startsWith('s3://') && !self.contains('/../') && !self.endsWith('/..')",
+        _prefix,
+        "these inputs live in this store: name the folder by s3://, without `..`",
+    ),
+    Rule(
         "gpu-image",
         "spec.images[]",
         f"self.gpu || !self.runtimes.exists(r, r in {quoted(_GPU)})",

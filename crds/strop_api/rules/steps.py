@@ -4,6 +4,8 @@ from strop_api.optimization import ModelOptimizationSpec
 from strop_api.rules.rule import Rule, quoted
 from strop_api.steps import (
     MEMBERS,
+    RESERVED,
+    RESERVED_PREFIX,
     TORCH_STEPS,
     Calibrator,
     DistilStep,
@@ -43,6 +45,22 @@ def _member(kind: StepType) -> Rule:
         f"set {name} exactly when type is {kind} (an empty {{}} takes every default, where all fields have one)",
         f".{name}",
     )
+
+
+def _name(step: Step) -> bool:
+    return step.name not in RESERVED and not step.name.startswith(RESERVED_PREFIX)
+
+
+NAMES = (
+    Rule(
+        "names-of-stages",
+        "spec.steps[]",
+        f"!(self.name in {quoted(sorted(RESERVED))}) && !self.name.startsWith('{RESERVED_PREFIX}')",
+        _name,
+        f"every run has stages of these names ({', '.join(sorted(RESERVED))}, {RESERVED_PREFIX}…): choose another",
+        ".name",
+    ),
+)
 
 
 def _amount(prune: PruneStep) -> bool:
@@ -113,6 +131,10 @@ def _percentile_range(step: QuantizeStep) -> bool:
     return 50 <= float(step.percentile) <= 100
 
 
+def _per_channel(step: QuantizeStep) -> bool:
+    return step.per_channel or step.method is not QuantizeMethod.CAST
+
+
 def _smooth(step: QuantizeStep) -> bool:
     return step.smooth_quant is None or (step.method in CALIBRATED and float(step.smooth_quant) <= 1)
 
@@ -168,6 +190,14 @@ QUANTIZE = (
         _percentile_range,
         "percentile must lie between 50 and 100",
         ".percentile",
+    ),
+    Rule(
+        "scales-of-integers",
+        _Q,
+        "self.perChannel || self.method != 'Cast'",
+        _per_channel,
+        "a cast has no scales: remove perChannel",
+        ".perChannel",
     ),
     Rule(
         "smooth-quant-of-a-calibration",
@@ -305,4 +335,4 @@ ORDER = (
     ),
 )
 
-STEPS = (*(_member(kind) for kind in StepType), *PRUNE, *QUANTIZE, *ORDER)
+STEPS = (*NAMES, *(_member(kind) for kind in StepType), *PRUNE, *QUANTIZE, *ORDER)

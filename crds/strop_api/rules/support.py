@@ -2,10 +2,10 @@
 
 from collections.abc import Collection, Iterator
 
-from strop_api.model import Metric, TaskType
+from strop_api.model import DType, Metric, TaskType
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.rules.rule import Problem, places, words
-from strop_api.rules.sources import URIS
+from strop_api.rules.sources import SETS, URIS
 from strop_api.steps import QuantizeStep
 from strop_api.support import Capabilities
 from strop_api.targets import Gates
@@ -26,6 +26,8 @@ def _targets(spec: ModelOptimizationSpec, able: Capabilities) -> Iterator[Proble
         yield Problem("spec.targets", f"this release serves {able.targets} target: make one resource for each")
     for index, target in enumerate(spec.targets):
         yield from _lacking(f"spec.targets[{index}].runtime", target.runtime, able.runtimes)
+        if target.optional and not able.optional_targets:
+            yield Problem(f"spec.targets[{index}].optional", "every target is required in this release: remove it")
 
 
 def _steps(spec: ModelOptimizationSpec, able: Capabilities) -> Iterator[Problem]:
@@ -52,14 +54,26 @@ def _source_and_task(spec: ModelOptimizationSpec, able: Capabilities) -> Iterato
     architecture = spec.model.architecture
     if architecture is not None and architecture.source is not None and not able.code:
         yield Problem("spec.model.architecture.source", "source by uri is not in this release: put it into the image")
+    for name in SETS:
+        if getattr(spec.data, name) is not None and name not in able.data:
+            yield Problem(f"spec.data.{name}", "no step of this release reads it: remove it")
+    yield from _images(spec)
     for scope in URIS:
         for path, uri in places(spec, scope):
             yield from _lacking(path, uri.partition("://")[0], able.schemes)
 
 
+def _images(spec: ModelOptimizationSpec) -> Iterator[Problem]:
+    whole = any(tensor.dtype is DType.UINT8 for tensor in spec.model.inputs)
+    for path, image in (pair for name in SETS for pair in places(spec, f"spec.data.{name}.image")):
+        if whole and (image.mean, image.std) != (["0"], ["1"]):
+            yield Problem(f"{path}.mean", "this release feeds uint8 the pixels as they are: remove mean and std")
+
+
 def _results(spec: ModelOptimizationSpec, able: Capabilities) -> Iterator[Problem]:
     for wanted in spec.output.formats:
         yield from _lacking("spec.output.formats", wanted, able.output_formats)
+    yield from _lacking("spec.output.onDelete", spec.output.on_delete, able.on_delete)
     for name, field in Gates.model_fields.items():
         if getattr(spec.gates, name) is not None and name not in able.gates:
             yield Problem(f"spec.gates.{field.alias}", "this gate is not in this release: remove it")

@@ -1,8 +1,5 @@
-"""Rules on targets, gates, output and the worker's pod."""
+"""Rules on targets, gates and output."""
 
-import re
-
-from strop_api.base import LABEL_KEY_PATTERN
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.rules.rule import Rule, quoted, words
 from strop_api.steps import Precision, QuantizeMethod
@@ -17,7 +14,6 @@ from strop_api.targets import (
     SpeedupOver,
     Target,
 )
-from strop_api.worker import EnvVar, Toleration
 
 _GPU = sorted(GPU_RUNTIMES)
 
@@ -98,7 +94,7 @@ def _cosine(gate: FidelityGate) -> bool:
 
 
 def _confidence(gate: MetricDropGate | SpeedupGate) -> bool:
-    return gate.confidence is None or 50 <= float(gate.confidence.removesuffix("%")) < 100
+    return gate.confidence is None or 50 < float(gate.confidence.removesuffix("%")) < 100
 
 
 def _some_speedup(gate: SpeedupGate) -> bool:
@@ -109,10 +105,10 @@ def _confidence_rule(place: str) -> Rule:
     return Rule(
         "confidence-in-range",
         place,
-        "!has(self.confidence) || (double(self.confidence.replace('%', '')) >= 50.0"
+        "!has(self.confidence) || (double(self.confidence.replace('%', '')) > 50.0"
         " && double(self.confidence.replace('%', '')) < 100.0)",
         _confidence,
-        "confidence must be at least 50% and below 100%; 95% is usual",
+        "confidence must lie between 50% and 100%, both excluded; 95% is usual",
         ".confidence",
     )
 
@@ -225,80 +221,5 @@ TOGETHER = (
         lambda output: not output.uri.startswith("oci://"),
         "an output is a folder of an object store: name it by s3://",
         ".uri",
-    ),
-)
-
-
-def _env(variable: EnvVar) -> bool:
-    return not variable.name.startswith("STROP_")
-
-
-def _toleration_value(toleration: Toleration) -> bool:
-    return toleration.operator != "Exists" or not toleration.value
-
-
-def _toleration_key(toleration: Toleration) -> bool:
-    return toleration.key is not None or toleration.operator == "Exists"
-
-
-def _toleration_seconds(toleration: Toleration) -> bool:
-    return toleration.toleration_seconds is None or toleration.effect == "NoExecute"
-
-
-def _keys(labels: dict[str, str]) -> bool:
-    return all(len(key) <= 316 and re.fullmatch(LABEL_KEY_PATTERN, key) for key in labels)
-
-
-def _label_keys(place: str) -> Rule:
-    return Rule(
-        "label-keys",
-        place,
-        f"self.all(key, key.size() <= 316 && key.matches('{LABEL_KEY_PATTERN}'))",
-        _keys,
-        "a key is a label's name, with or without a DNS prefix: example.org/team",
-    )
-
-
-WORKER = (
-    _label_keys("spec.worker.labels"),
-    _label_keys("spec.worker.nodeSelector"),
-    Rule(
-        "own-variables",
-        "spec.worker.env[]",
-        "!self.name.startsWith('STROP_')",
-        _env,
-        "names that begin with STROP_ are the worker's own: choose another",
-        ".name",
-    ),
-    Rule(
-        "own-labels",
-        "spec.worker.labels",
-        "self.all(key, !key.startsWith('strop.dev/'))",
-        lambda labels: not any(key.startswith("strop.dev/") for key in labels),
-        "labels below strop.dev/ are the operator's own: remove them",
-    ),
-    Rule(
-        "toleration-value",
-        "spec.worker.tolerations[]",
-        "self.operator != 'Exists' || !has(self.value) || self.value == ''",
-        _toleration_value,
-        "operator Exists takes no value",
-        ".value",
-    ),
-    Rule(
-        "toleration-key",
-        "spec.worker.tolerations[]",
-        "has(self.key) || self.operator == 'Exists'",
-        _toleration_key,
-        "a toleration without a key needs operator Exists",
-        ".operator",
-    ),
-    Rule(
-        "toleration-seconds",
-        "spec.worker.tolerations[]",
-        "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
-        _toleration_seconds,
-        "tolerationSeconds needs effect NoExecute",
-        ".tolerationSeconds",
     ),
 )

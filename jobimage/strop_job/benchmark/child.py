@@ -26,9 +26,7 @@ def main(arguments: list[str]) -> int:
     try:
         setup = Setup.read(Path(arguments[0]))
         backend = backend_for(setup.target.runtime)
-        session = backend.open(
-            setup.engine, setup.target, threads=setup.threads, optimized=setup.optimized, spinning=setup.spinning
-        )
+        session = backend.open(setup.engine, setup.target, threads=setup.threads, spinning=setup.spinning)
         with np.load(setup.inputs, allow_pickle=False) as arrays:
             inputs = {name: arrays[name] for name in arrays.files}
         gc.collect()

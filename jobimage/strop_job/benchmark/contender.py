@@ -12,6 +12,7 @@ from types import TracebackType
 
 from strop_job.benchmark.protocol import Answer, Setup, Turn
 from strop_job.errors import StropError
+from strop_job.memory import KillWatch, exhausted, is_exhaustion, killed
 
 CHILD_MODULE = "strop_job.benchmark.child"
 LOAD_SECONDS = 600.0
@@ -39,7 +40,7 @@ class Contender:
                 stderr=log,
                 bufsize=0,
             )
-        self._pending = b""
+        self._pending, self._kills = b"", KillWatch()
 
     @property
     def pid(self) -> int:
@@ -70,6 +71,8 @@ class Contender:
             answer = Answer.parse(line)
         except ValueError:
             raise self._crashed() from None
+        if answer.error and is_exhaustion(RuntimeError(answer.error)):
+            raise exhausted("benchmark")
         if answer.error:
             raise StropError(f"the benchmark of {self.name} failed: {answer.error}")
         return answer
@@ -97,6 +100,8 @@ class Contender:
             code = self._process.wait(LEAVE_SECONDS)
         except subprocess.TimeoutExpired:
             code = 0
+        if self._kills.explains(code):
+            return killed("benchmark")
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         words = " ".join(self._log.read_bytes()[-TAIL_BYTES:].decode(errors="replace").split())[-300:]
         return StropError(f"the benchmark of {self.name} {how}" + (f": {words}" if words else ""))

@@ -94,7 +94,7 @@ def measure(setups: Mapping[str, Setup], inputs: Arrays, schedule: Schedule, rep
 
 
 def _fed(setup: Setup, folder: Path) -> Setup:
-    return Setup(setup.engine, setup.target, setup.threads, setup.optimized, setup.spinning, folder / "inputs.npz")
+    return Setup(setup.engine, setup.target, setup.threads, setup.spinning, folder / "inputs.npz")
 
 
 def _rotate(contenders: list[Contender], schedule: Schedule, report: Report) -> Measured:

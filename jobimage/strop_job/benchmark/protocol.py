@@ -16,8 +16,6 @@ class Setup:
     engine: Artifact
     target: Target
     threads: int
-    optimized: bool
-    """False: the runtime's own graph optimizations stay off."""
     spinning: bool
     """Whether idle threads of the pool may spin between calls."""
     inputs: Path
@@ -30,7 +28,6 @@ class Setup:
             "engine": engine,
             "target": self.target.model_dump(mode="json", by_alias=True, exclude_none=True),
             "threads": self.threads,
-            "optimized": self.optimized,
             "spinning": self.spinning,
             "inputs": str(self.inputs),
         }
@@ -47,7 +44,6 @@ class Setup:
             ),
             target=Target.model_validate(document["target"]),
             threads=document["threads"],
-            optimized=document["optimized"],
             spinning=document["spinning"],
             inputs=Path(document["inputs"]),
         )

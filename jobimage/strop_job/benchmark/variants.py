@@ -19,8 +19,6 @@ class Variant(StrEnum):
     """The exported graph, compiled the same way, not optimized."""
     FP16 = "fp16"
     """The exported graph cast to half precision, compiled."""
-    PLAIN = "plain"
-    """The exported graph with the runtime's own optimizations off: what the runtime alone gains."""
 
 
 UNQUANTIZED = (Variant.ORIGINAL, Variant.FP16)

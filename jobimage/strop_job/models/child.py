@@ -8,6 +8,7 @@ from typing import Any
 
 from strop_api.model import ModelFormat, ModelSource
 from strop_job.errors import InvalidInput, StropError
+from strop_job.memory import exhausted, is_exhaustion
 from strop_job.models.exporter import ExportOrder
 from strop_job.models.sandbox import die_with_parent, lock_in
 from strop_job.stages import Artifact, ArtifactKind
@@ -22,11 +23,11 @@ def main() -> int:
         if order.isolated:
             lock_in(folder, readable=[Path(order.source_folder), *([Path(order.code)] if order.code else [])])
         _export(order, folder)
-    except StropError as error:
-        answer: dict[str, Any] = {"error": type(error).__name__, "message": error.message}
-        _answer(folder, answer | {"field": error.field, "mend": error.mend})
-        return 1
     except Exception as error:
+        if is_exhaustion(error):
+            return _refuse(folder, exhausted("export"))
+        if isinstance(error, StropError):
+            return _refuse(folder, error)
         traceback.print_exc()
         words = " ".join(f"{type(error).__name__}: {error}".split())[:400]
         kind = "InvalidInput" if order.isolated else "StropError"
@@ -34,6 +35,12 @@ def main() -> int:
         return 1
     _answer(folder, {})
     return 0
+
+
+def _refuse(folder: Path, error: StropError) -> int:
+    answer: dict[str, Any] = {"error": type(error).__name__, "message": error.message}
+    _answer(folder, answer | {"field": error.field, "mend": error.mend})
+    return 1
 
 
 def _answer(folder: Path, answer: dict[str, Any]) -> None:

@@ -12,13 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from strop_api.model import ModelSource
-from strop_job.errors import InvalidInput, StropError, Unsupported
+from strop_job.errors import InvalidInput, OutOfMemory, StropError, Unsupported
 from strop_job.hardware import this_machine
+from strop_job.memory import KillWatch, killed
 
 RESULT_LIMIT_BYTES = 65_536
 TIMEOUT_SECONDS = 3600
 POLL_SECONDS = 0.5
-ERRORS: dict[str, type[StropError]] = {c.__name__: c for c in (InvalidInput, Unsupported, StropError)}
+ERRORS: dict[str, type[StropError]] = {c.__name__: c for c in (InvalidInput, OutOfMemory, Unsupported, StropError)}
 PASSED_ON = ("PATH", "LANG", "STROP_CALLABLES", "PYTHONPATH")
 """The environment of a trusted child; nothing that could hold a credential."""
 
@@ -45,12 +46,13 @@ def export_in_child(
 ) -> None:
     """Run the export; `model.onnx`, `references.json` and `reference-<i>.npz` lie in the order's folder afterwards.
 
-    `waiting` is called twice a second; when it raises, the child is killed. Raises what the child said was wrong, or
-    StropError with its last words when it died.
+    `waiting` is called twice a second; when it raises, the child is killed. Raises what the child said was wrong,
+    OutOfMemory when the kernel killed it, or StropError with its last words when it died otherwise.
     """
     folder = Path(order.folder)
     order_file, result_file = folder / "order.json", folder / "result.json"
     order_file.write_text(json.dumps(asdict(order)))
+    watch = KillWatch()
     with (folder / "log.txt").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-P", "-s", "-m", "strop_job.models.child", str(order_file)],
@@ -62,6 +64,8 @@ def export_in_child(
             start_new_session=True,
         )
         code = _wait(process, waiting, timeout_seconds)
+    if watch.explains(code) and not result_file.exists():
+        raise killed("export")
     _refuse_links(folder)
     _raise_for(result_file, code, folder / "log.txt", order)
 

@@ -42,13 +42,15 @@ CALLS: dict[str, tuple[int, dict[str, int]]] = {
         "clone3": 435, "clone": 56, "io_uring_setup": 425, "process_vm_readv": 310, "process_vm_writev": 311,
         "unshare": 272, "setns": 308, "mount": 165, "bpf": 321, "perf_event_open": 298, "userfaultfd": 323,
         "keyctl": 250, "add_key": 248, "request_key": 249, "pidfd_getfd": 438, "kill": 62, "tkill": 200,
+        "tgkill": 234, "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297, "pidfd_open": 434, "pidfd_send_signal": 424,
         "prlimit64": 302,
     }),
     "aarch64": (0xC00000B7, {
         "socket": 198, "connect": 203, "ptrace": 117, "execve": 221, "execveat": 281, "clone3": 435, "clone": 220,
         "io_uring_setup": 425, "process_vm_readv": 270, "process_vm_writev": 271, "unshare": 97, "setns": 268,
         "mount": 40, "bpf": 280, "perf_event_open": 241, "userfaultfd": 282, "keyctl": 219, "add_key": 217,
-        "request_key": 218, "pidfd_getfd": 438, "kill": 129, "tkill": 130, "prlimit64": 261,
+        "request_key": 218, "pidfd_getfd": 438, "kill": 129, "tkill": 130, "tgkill": 131, "rt_sigqueueinfo": 138,
+        "rt_tgsigqueueinfo": 240, "pidfd_open": 434, "pidfd_send_signal": 424, "prlimit64": 261,
     }),
 }  # fmt: skip
 """AUDIT_ARCH and the numbers of the system calls that are refused (`clone` only without CLONE_THREAD)."""

@@ -4,12 +4,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from strop_api.identity import spec_hash
+from strop_api.result import RunRequest
+from strop_api.targets import Target
 from strop_job.benchmark.variants import LEAST_CALLS_FOR_P99, Variant
 from strop_job.evidence import Latencies, gather
 from strop_job.losses import method
+from strop_job.outcome import realised_precision
 from strop_job.report.document import (
     Calibration,
-    Gain,
     ReportDocument,
     RunFacts,
     SizeFigure,
@@ -48,7 +50,6 @@ def assemble(run: RunReport, latencies: Mapping[str, Latencies]) -> ReportDocume
         latency=judgement.latency if judgement else None,
         speedup=judgement.speedup if judgement else None,
         variants=[_variant(name, found, _mapping(timed.get("variants"))) for name, found in engine_last(latencies)],
-        gains=[Gain(name=name, **gain) for name, gain in _mapping(timed.get("gains")).items()],
         conditions={name: timed[name] for name in CONDITIONS if name in timed},
         sizes=[
             SizeFigure(stage=stage, label=SIZE_LABELS.get(stage, f"after {stage}"), size_bytes=size)
@@ -57,6 +58,7 @@ def assemble(run: RunReport, latencies: Mapping[str, Latencies]) -> ReportDocume
         fidelity=_mapping(verify.get("fidelity")),
         parity=_mapping(verify.get("parity")),
         inspection=_mapping(verify.get("inspection")),
+        realised_precision=realised_precision(request.spec, target_of(request), verify) or "",
         calibration=list(_calibrations(run)),
         stages=[StageFigure(name=s.name, seconds=s.seconds, cached=s.cached, digest=s.digest) for s in run.stages],
         warnings=list(run.warnings),
@@ -71,9 +73,13 @@ def engine_last(items: Mapping[str, T]) -> list[tuple[str, T]]:
     return sorted(items.items(), key=lambda item: item[0] in (Variant.OPTIMIZED, "compile"))
 
 
+def target_of(request: RunRequest) -> Target:
+    """The target the run serves."""
+    return next(t for t in request.spec.targets if t.name == request.target)
+
+
 def _run_facts(run: RunReport) -> RunFacts:
-    request = run.request
-    target = next(t for t in request.spec.targets if t.name == request.target)
+    request, target = run.request, target_of(run.request)
     return RunFacts(
         id=request.run_id,
         namespace=request.namespace,

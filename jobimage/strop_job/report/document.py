@@ -37,36 +37,23 @@ class VariantFigures(ApiModel):
     """Latency of one variant, in microseconds."""
 
     name: str
-    """`original`, `optimized`, `fp16` or `plain`."""
+    """`original`, `optimized` or `fp16`."""
     calls: int
     """Timed calls."""
     p50_microseconds: float
     """Median."""
-    low_microseconds: float | None
+    low_microseconds: float | None = None
     """Lower end of the median's 95% interval."""
-    high_microseconds: float | None
+    high_microseconds: float | None = None
     """Upper end."""
     p90_microseconds: float
     """90th percentile."""
-    p99_microseconds: float | None
+    p99_microseconds: float | None = None
     """99th percentile; absent below 300 calls."""
     peak_memory_bytes: int | None = None
     """Largest resident memory of its process."""
     waiting_cpu_share: float | None = None
     """CPU time over wall time while another variant worked."""
-
-
-class Gain(ApiModel):
-    """A ratio of medians with its 95% interval."""
-
-    name: str
-    """`quantization`, `runtime` or `total`."""
-    ratio: float
-    """Point estimate; above 1 is faster."""
-    low: float
-    """Lower end."""
-    high: float
-    """Upper end."""
 
 
 class SizeFigure(ApiModel):
@@ -146,8 +133,6 @@ class ReportDocument(ApiModel):
     """Over the baseline."""
     variants: list[VariantFigures] = []
     """Latency of everything that was timed."""
-    gains: list[Gain] = []
-    """What the steps and the runtime gained, apart."""
     conditions: dict[str, JsonValue] = {}
     """Under which the latencies hold: threads, spinning, inputs, shapes, rounds."""
     sizes: list[SizeFigure] = []
@@ -158,6 +143,8 @@ class ReportDocument(ApiModel):
     """The engine against its own graph."""
     inspection: dict[str, JsonValue] = {}
     """What the engine really computes with."""
+    realised_precision: str = ""
+    """Share of compute at the asked precision."""
     calibration: list[Calibration] = []
     """Per static quantize step."""
     stages: list[StageFigure] = []

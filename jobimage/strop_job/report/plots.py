@@ -8,8 +8,10 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from strop_api.targets import SpeedupOver
 from strop_job.evidence import Latencies
 from strop_job.figures import bytes_text, microseconds_text, points_text, seconds_text
+from strop_job.headline import PHRASES
 from strop_job.report.document import CalibratedTensor, ReportDocument
 from strop_job.report.svg import COLORS, drawing, embed
 
@@ -35,7 +37,7 @@ class Plot:
 
 def plots(document: ReportDocument, latencies: Mapping[str, Latencies]) -> Iterator[Plot]:
     """Every picture that there are figures for."""
-    for draw in (latency, metric, gains, sizes, stages):
+    for draw in (latency, metric, speedup, sizes, stages):
         found = draw(document, latencies)
         if found is not None:
             yield found
@@ -112,29 +114,30 @@ def metric(document: ReportDocument, latencies: Mapping[str, Latencies]) -> Plot
     return Plot("metric", f"Loss of {figures.name}", caption, svg)
 
 
-def gains(document: ReportDocument, latencies: Mapping[str, Latencies]) -> Plot | None:
-    """Ratios of medians with their intervals; 1 means no gain."""
-    if not document.gains:
+def speedup(document: ReportDocument, latencies: Mapping[str, Latencies]) -> Plot | None:
+    """The ratio of medians with its interval; 1 means no gain."""
+    found = document.speedup
+    if found is None:
         return None
+    ratio, low, high = float(found.ratio), float(found.low), float(found.high)
     bound = next((float(g.bound) for g in document.gates if g.gate == "speedup" and g.bound), None)
-    with drawing(1.0 + 0.42 * len(document.gains)) as (figure, axes):
-        names = {"quantization": "steps", "runtime": "runtime", "total": "both"}
-        for row, gain in enumerate(reversed(document.gains)):
-            axes.plot([gain.low, gain.high], [row, row], color=COLORS["candidate"], linewidth=5, alpha=0.45)
-            axes.plot([gain.ratio], [row], "o", color=COLORS["candidate"], markersize=8)
-            label = f"{gain.ratio:.2f}x  ({gain.low:.2f} to {gain.high:.2f})"
-            axes.annotate(label, (gain.ratio, row), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=9)
+    with drawing(1.45) as (figure, axes):
+        axes.plot([low, high], [0, 0], color=COLORS["candidate"], linewidth=5, alpha=0.45)
+        axes.plot([ratio], [0], "o", color=COLORS["candidate"], markersize=8)
+        label = f"{ratio:.2f}x  ({low:.2f} to {high:.2f})"
+        axes.annotate(label, (ratio, 0), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=9)
         axes.axvline(1, color=COLORS["muted"], linewidth=1, linestyle=(0, (4, 3)))
         if bound is not None:
             axes.axvline(bound, color=COLORS["bad"], linewidth=1.3)
-        ends = [end for gain in document.gains for end in (gain.low, gain.high)] + [1.0, bound or 1.0]
+        ends = (low, high, 1.0, bound or 1.0)
         reach = max(ends) - min(ends) or 1.0
         axes.set_xlim(min(ends) - 0.3 * reach, max(ends) + 0.3 * reach)
-        axes.set_yticks(range(len(document.gains)), [names.get(g.name, g.name) for g in reversed(document.gains)])
-        axes.set(ylim=(-0.5, len(document.gains) - 0.2), xlabel="times faster (dashed: no gain)")
-        svg = embed(figure, "gains", "Speed-up with its 95% interval")
+        axes.set(yticks=[], ylim=(-0.5, 0.8), xlabel="times faster (dashed: no gain)")
+        svg = embed(figure, "speedup", "Speed-up with its 95% interval")
     red = " The red line is the gate." if bound is not None else ""
-    return Plot("gains", "Speed-up", f"Ratio of medians; bars are 95% intervals over rounds.{red}", svg)
+    over = PHRASES[SpeedupOver(found.over)]
+    caption = f"Ratio of medians over {over}, on the same runtime; the bar is its 95% interval.{red}"
+    return Plot("speedup", "Speed-up", caption, svg)
 
 
 def sizes(document: ReportDocument, latencies: Mapping[str, Latencies]) -> Plot | None:

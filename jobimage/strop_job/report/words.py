@@ -1,14 +1,16 @@
 """What the report says and in which order, apart from how it looks: headline, tiles, and the table of measurements."""
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from strop_api.result import Outcome
 from strop_api.status import GateStatus, GateVerdict
-from strop_job.figures import bytes_text, microseconds_text, percent_text, points_text, seconds_text
+from strop_api.targets import SpeedupOver
+from strop_job.figures import bytes_text, metric_text, microseconds_text, percent_text, points_text, seconds_text
+from strop_job.headline import PHRASES
+from strop_job.outcome import FP32_KERNELS
 from strop_job.report.document import ReportDocument
 
 __all__ = ["bytes_text", "microseconds_text", "seconds_text"]
@@ -44,6 +46,12 @@ GATE_NAMES = {
     "fidelity.agreementMin": "Fidelity: agreement",
     "fidelity.sqnrMinDecibels": "Fidelity: SQNR",
 }
+
+
+FP16_ON_CPU = (
+    "The weights are stored in fp16, but ONNX Runtime's kernels for this CPU compute in fp32: it casts to and fro, so "
+    "the file is smaller and the model is not faster."
+)
 
 
 @dataclass(frozen=True)
@@ -122,8 +130,7 @@ def _tone(report: ReportDocument, *gates: str) -> str:
 def _speed_tile(report: ReportDocument) -> Iterator[Tile]:
     if report.speedup is not None:
         low, high = float(report.speedup.low), float(report.speedup.high)
-        over = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", report.speedup.over).lower()
-        detail = f"95% {low:.2f} to {high:.2f}, over {over}"
+        detail = f"95% {low:.2f} to {high:.2f}, over {PHRASES[SpeedupOver(report.speedup.over)]}"
         tone = _tone(report, "speedup") or ("bad" if high < 1 else "warn" if low <= 1 else "good")
         yield Tile("Speed-up", f"{float(report.speedup.ratio):.2f}x", detail, tone)
 
@@ -133,7 +140,7 @@ def _metric_tile(report: ReportDocument) -> Iterator[Tile]:
     if found is None:
         return
     drop = float(found.drop_points)
-    detail = f"{float(found.original):.4g} to {float(found.optimized):.4g}, {found.samples:,} samples"
+    detail = f"{metric_text(float(found.original))} → {metric_text(float(found.optimized))}, {found.samples:,} samples"
     label = f"{found.name} {'lost' if drop >= 0 else 'gained'}"
     yield Tile(label, f"{points_text(abs(drop))} pts", detail, _tone(report, "metricDrop", "metricMin"))
 
@@ -192,9 +199,14 @@ def _closeness_rows(report: ReportDocument) -> Iterator[tuple[str, str]]:
 
 
 def _inspection_rows(report: ReportDocument) -> Iterator[tuple[str, str]]:
-    share, macs = report.inspection.get("integerShare"), report.inspection.get("macs")
-    if isinstance(share, int | float) and isinstance(macs, int | float):
-        yield "Compute", f"{percent_text(share)} of {macs:,} multiply-accumulates in 8-bit integers"
-    note = report.inspection.get("note")
+    """How the engine really computes; fp16 on a CPU is said to be none, and why."""
+    seen = report.inspection
+    macs, integer, half = (seen.get(name) for name in ("macs", "integerMacs", "halfMacs"))
+    if isinstance(macs, int) and isinstance(integer, int) and isinstance(half, int) and macs > 0:
+        shares = f"{percent_text(integer / macs)} in 8-bit integers, {percent_text(half / macs)} in fp16"
+        yield "Compute", f"of {macs:,} multiply-accumulates {shares}, the rest in fp32"
+    if report.realised_precision.endswith(FP32_KERNELS):
+        yield "Precision", FP16_ON_CPU
+    note = seen.get("note")
     if isinstance(note, str) and note:
         yield "Inspection", note

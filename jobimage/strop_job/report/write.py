@@ -2,16 +2,19 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jinja2
 from markupsafe import Markup
+from pydantic import ValidationError
 
 from strop_job.evidence import Latencies, read_latencies
 from strop_job.report import words
 from strop_job.report.assemble import assemble
 from strop_job.report.document import ReportDocument
 from strop_job.report.run import RunReport
+
+if TYPE_CHECKING:
+    import jinja2
 
 HTML_FILE, JSON_FILE = "report.html", "report.json"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -25,6 +28,23 @@ def write_report(folder: Path, run: RunReport) -> tuple[Path, Path]:
     json.write_text(document.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n")
     html.write_text(render(document, latencies), encoding="utf-8")
     return html, json
+
+
+def tells_the_same(kept: bytes, run: RunReport) -> bool:
+    """Whether an earlier `report.json` of this run says all that a new one would.
+
+    It may differ in when it was written and in what came from records: the earlier one tells what really ran.
+    """
+    try:
+        earlier = ReportDocument.model_validate_json(kept)
+    except ValidationError:
+        return False
+    return _timeless(earlier) == _timeless(assemble(run, read_latencies(run.benchmark) if run.benchmark else {}))
+
+
+def _timeless(document: ReportDocument) -> dict[str, Any]:
+    found = document.model_dump(mode="json", exclude={"run": {"finished_at"}, "provenance": {"madeAt"}})
+    return found | {"stages": [{**stage, "cached": False} for stage in found["stages"]]}
 
 
 def render(document: ReportDocument, latencies: dict[str, Latencies]) -> str:
@@ -44,7 +64,9 @@ def render(document: ReportDocument, latencies: dict[str, Latencies]) -> str:
 
 
 @cache
-def _template() -> jinja2.Template:
+def _template() -> "jinja2.Template":
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,

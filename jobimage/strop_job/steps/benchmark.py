@@ -6,16 +6,14 @@ import numpy as np
 from pydantic import JsonValue
 
 from strop_api.optimization import ModelOptimizationSpec
-from strop_api.targets import SpeedupOver, Target
+from strop_api.targets import Target
 from strop_job.benchmark.inputs import shapes_of, synthetic
 from strop_job.benchmark.measure import Measured, Schedule, measure
 from strop_job.benchmark.protocol import Setup
-from strop_job.benchmark.variants import LEAST_CALLS_FOR_P99, SAMPLES_FILE, Variant
+from strop_job.benchmark.variants import LEAST_CALLS_FOR_P99, SAMPLES_FILE
 from strop_job.evidence import Latencies
 from strop_job.hardware import this_machine
-from strop_job.headline import baseline, compare_pair
 from strop_job.stages import Artifact, ArtifactKind, Stage, StageContext
-from strop_job.statistics import LEVEL, Interval
 
 SPINNING = True
 """The runtime's own default, as it would serve; a variant rests until its threads sleep before the next one works."""
@@ -24,8 +22,8 @@ SPINNING = True
 def benchmark_stage(engines: Mapping[str, str], spec: ModelOptimizationSpec, target: Target) -> Stage:
     """Times the engines of `engines` (variant -> stage that made it), taking turns. Facts per variant, raw samples.
 
-    Give `optimized` and `original`; `fp16` where a gate compares with it; `plain` (the exported graph, run with the
-    runtime's optimizations off) where the runtime's gain is to be told apart from the steps' gain.
+    Give `optimized` and `original`; `fp16` where a gate compares with it. All are compiled by the same runtime, so
+    what the runtime alone gains is in none of their ratios.
     """
     model = spec.model
     parameters: dict[str, JsonValue] = {
@@ -40,7 +38,7 @@ def benchmark_stage(engines: Mapping[str, str], spec: ModelOptimizationSpec, tar
     return Stage(
         name="benchmark",
         kind="Benchmark",
-        version=1,
+        version=2,
         run=lambda context: _run(context, engines),
         parameters=parameters,
         needs=tuple(dict.fromkeys(engines.values())),
@@ -57,7 +55,7 @@ def _run(context: StageContext, engines: Mapping[str, str]) -> Artifact:
     threads = this_machine().threads_for(target)
     inputs = synthetic(spec.model, spec.seed)
     setups = {
-        variant: Setup(context.inputs[stage], target, threads, variant != Variant.PLAIN, SPINNING, context.folder)
+        variant: Setup(context.inputs[stage], target, threads, SPINNING, context.folder)
         for variant, stage in engines.items()
     }
     schedule = Schedule(spec.benchmark.calls, float(spec.benchmark.max_seconds), spec.seed)
@@ -74,7 +72,6 @@ def _run(context: StageContext, engines: Mapping[str, str]) -> Artifact:
         "stoppedEarly": measured.stopped_early,
         "inputs": "synthetic, seeded; masks all ones",
         "shapes": {name: list(shape) for name, shape in shapes_of(inputs).items()},
-        "gains": gains(samples, spec.seed),
     }
     return Artifact(ArtifactKind.MEASUREMENT, context.folder, (SAMPLES_FILE,), facts)
 
@@ -100,22 +97,3 @@ def _facts(measured: Measured, name: str) -> dict[str, JsonValue]:
     if calls >= LEAST_CALLS_FOR_P99:
         facts["p99Microseconds"] = latencies.quantile(0.99)
     return facts
-
-
-def gains(samples: Mapping[str, Latencies], seed: int) -> dict[str, JsonValue]:
-    """What the runtime gains and what the steps gain, apart; each a ratio of medians with its 95% interval.
-
-    `runtime`: the plain graph over the same graph compiled. `quantization`: the best unquantized variant over the
-    engine. `total`: the plain graph over the engine. A pair that was not measured is absent.
-    """
-    plain, optimized = samples.get(Variant.PLAIN), samples.get(Variant.OPTIMIZED)
-    original, best = samples.get(Variant.ORIGINAL), baseline(samples, SpeedupOver.BEST_UNQUANTIZED)
-    pairs = {"runtime": (plain, original), "quantization": (best, optimized), "total": (plain, optimized)}
-    found: dict[str, JsonValue] = {}
-    for name, (base, candidate) in pairs.items():
-        if base is None or candidate is None:
-            continue
-        interval = compare_pair(base, candidate, LEVEL, seed)
-        if isinstance(interval, Interval):
-            found[name] = {"ratio": interval.point, "low": interval.low, "high": interval.high}
-    return found

@@ -5,7 +5,7 @@ from functools import partial
 from strop_api.targets import Target
 from strop_job.backends import backend_for
 from strop_job.hardware import require, this_machine
-from strop_job.stages import Artifact, Stage, StageContext
+from strop_job.stages import WHOLE_SECONDS, Artifact, Stage, StageContext
 
 
 def compile_stage(name: str, graph: str, target: Target) -> Stage:
@@ -20,6 +20,7 @@ def compile_stage(name: str, graph: str, target: Target) -> Stage:
         libraries=("onnxruntime",),
         hardware=True,
         weight=0.5,
+        silence_seconds=WHOLE_SECONDS,
     )
 
 

@@ -1,6 +1,7 @@
 """The verify stage: parity of the compiled engine, fidelity to the original, and the task's metric of both."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -9,7 +10,6 @@ from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
@@ -25,7 +25,6 @@ from strop_job.errors import InvalidInput
 from strop_job.fidelity import Fidelity
 from strop_job.hardware import this_machine
 from strop_job.stages import Artifact, ArtifactKind, Stage, StageContext
-from strop_job.steps.quantize.checks import integer_nodes
 from strop_job.tasks import MetricSamples, evaluate
 from strop_job.tasks.evaluation import output_of
 
@@ -47,7 +46,7 @@ def verify_stage(spec: ModelOptimizationSpec, target: Target, last: str) -> Stag
     return Stage(
         name="verify",
         kind="Verify",
-        version=1,
+        version=2,
         run=partial(run_verify, last=last),
         parameters={
             "task": spec.task.model_dump(mode="json", by_alias=True),
@@ -72,6 +71,8 @@ def run_verify(context: StageContext, last: str) -> Artifact:
         engine = opened.enter_context(_session(context, context.inputs[ENGINE]))
         original = opened.enter_context(_session(context, context.inputs[ORIGINAL]))
         first = _first(context, samples)
+        tried = min(PARITY_SAMPLES, len(samples))
+        _refuse_not_finite(_not_finite(_run(context, original, first)), f"the first {tried}")
         context.report(0.02, "comparing the engines with their graphs")
         compared = _parity(context, last, engine, original, first)
         fidelity, before, after = _evaluate(context, samples, engine, original)
@@ -129,14 +130,15 @@ def _compare(
     *,
     share: float,
 ) -> dict[str, JsonValue]:
+    from strop_job.steps.quantize.checks import arithmetic_of  # onnx: only when the stage runs
+
     model = context.spec.model
     points = []
     for sizes in parity.sizes_to_try(model):
         points.append(parity.compare(engine, graph, original, samples, model, sizes))
         context.report(share, f"compared at {', '.join(f'{n}={s}' for n, s in sizes.items()) or 'the fixed shape'}")
-    content = onnx.load(str(written.entry), load_external_data=False)
-    half = any(w.data_type == onnx.TensorProto.FLOAT16 for w in content.graph.initializer)
-    return parity.facts(points, parity.tolerance(points, integer=bool(integer_nodes(content)), half=half))
+    integer, half = arithmetic_of(written.entry)
+    return parity.facts(points, parity.tolerance(points, integer=integer, half=half))
 
 
 def _evaluate(
@@ -148,10 +150,12 @@ def _evaluate(
     fidelity = Fidelity(classes=task.type is TaskType.CLASSIFICATION)
     passes = 2 if task.type is TaskType.RETRIEVAL else 1
     calls = passes * math.ceil(len(samples) / size)
+    broken: Counter[str] = Counter()
     with TemporaryFile(dir=context.folder) as spool:
 
         def first(inputs: Arrays) -> Arrays:
             outputs = _run(context, original, inputs)
+            broken.update(_not_finite(outputs))
             np.save(spool, output_of(task, outputs), allow_pickle=False)
             return outputs
 
@@ -161,9 +165,28 @@ def _evaluate(
             return outputs
 
         before = evaluate(task, samples, _told(context, first, 0.3, calls, "the original"), size)
+        _refuse_not_finite(broken, f"{len(samples)}")
         spool.seek(0)
         after = evaluate(task, samples, _told(context, second, 0.65, calls, "the engine"), size)
     return fidelity, before, after
+
+
+def _not_finite(outputs: Arrays) -> Counter[str]:
+    """Samples with NaN or infinity, by output."""
+    floats = {name: array for name, array in outputs.items() if array.dtype.kind == "f" and array.ndim}
+    rows = {name: np.isfinite(array.reshape(len(array), -1)).all(axis=1) for name, array in floats.items()}
+    return Counter({name: int((~whole).sum()) for name, whole in rows.items() if not whole.all()})
+
+
+def _refuse_not_finite(broken: Counter[str], samples: str) -> None:
+    """An original that answers with NaN is no measure of anything: whatever the engine does, nothing is lost."""
+    if broken:
+        outputs = " and ".join(f"`{name}` for {count} of {samples} samples" for name, count in sorted(broken.items()))
+        raise InvalidInput(
+            f"the original model yields NaN or infinity on the evaluation data: in output {outputs}",
+            field="spec.model.uri",
+            mend="check the weights and the scale of the data",
+        )
 
 
 def _run(context: StageContext, session: Session, inputs: Arrays) -> Arrays:

@@ -60,7 +60,6 @@ def test_the_facts_say_how_it_was_measured(make_spec, make_context, two_engines)
     assert facts["shapes"] == {"x": [4, 64]}
     assert facts["rounds"] == 40
     assert not facts["stoppedEarly"]
-    assert set(facts["gains"]) == {"quantization"}
 
 
 def test_a_p99_is_reported_from_three_hundred_calls_on_and_not_before(make_spec, make_context, two_engines) -> None:
@@ -78,22 +77,11 @@ def test_the_waiting_variant_leaves_the_processor_alone(make_spec, make_context,
     assert max(shares) < 0.1
 
 
-def test_the_runtime_s_gain_is_told_apart_from_the_steps(make_spec, make_context, make_engine, tmp_path: Path) -> None:
-    """A faster runtime would be sold as the gain of quantization."""
-    engines = {"compile-original": make_engine("original", 64), "compile": make_engine("optimized", 8)}
-    graph = Artifact(ArtifactKind.ONNX_GRAPH, tmp_path / "graph-original", ("model.onnx",))
-    spec = make_spec()
-    stage = benchmark_stage({**ENGINES, "plain": "export"}, spec, spec.targets[0])
-    gains = stage.run(make_context(spec, {**engines, "export": graph})).facts["gains"]
-    assert set(gains) == {"runtime", "quantization", "total"}
-    assert gains["total"]["ratio"] == pytest.approx(gains["runtime"]["ratio"] * gains["quantization"]["ratio"], rel=0.2)
-
-
 def test_children_leave_when_their_parent_is_killed(make_spec, make_engine, tmp_path: Path) -> None:
     """After a SIGKILL of the worker a child would burn the node's processor for ever."""
     spec = make_spec()
     np.savez(tmp_path / "inputs.npz", **synthetic(spec.model, 0))
-    setup = Setup(make_engine("x", 1), spec.targets[0], 1, True, True, tmp_path / "inputs.npz")
+    setup = Setup(make_engine("x", 1), spec.targets[0], 1, True, tmp_path / "inputs.npz")
     setup.write(tmp_path / "setup.json")
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
@@ -178,7 +166,7 @@ def test_a_child_that_hangs_is_given_up_and_reaped(make_spec, make_engine, tmp_p
     monkeypatch.setattr("strop_job.benchmark.contender.LEAVE_SECONDS", 0.5)
     spec = make_spec()
     np.savez(tmp_path / "inputs.npz", **synthetic(spec.model, 0))
-    setup = Setup(make_engine("x", 1), spec.targets[0], 1, True, True, tmp_path / "inputs.npz")
+    setup = Setup(make_engine("x", 1), spec.targets[0], 1, True, tmp_path / "inputs.npz")
     started = time.monotonic()
     with Contender("optimized", setup, tmp_path) as contender:
         os.kill(contender.pid, signal.SIGSTOP)

@@ -3,6 +3,9 @@
 import json
 import subprocess
 import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from strop_job.errors import Evicted, InvalidInput, Unsupported
 from strop_job.models import torch_export
 from strop_job.models.exporter import export_in_child, order_for
 from strop_job.models.safetensors_files import open_checkpoint
+from strop_job.outcome import diagnose
 from strop_job.stages import Artifact
 
 from .conftest import CNN, ENCODER, Export, model, request, run_export, source
@@ -69,6 +73,62 @@ def test_a_run_that_is_asked_to_leave_takes_its_export_along(cnn_weights: Path, 
     with pytest.raises(Evicted):
         export_in_child(order, waiting=leave)
     assert not (tmp_path / "model.onnx").exists()
+
+
+IN_A_SMALL_GROUP = """
+import sys
+from strop_job.models.exporter import ExportOrder, export_in_child
+from strop_job.errors import OutOfMemory
+import json
+try:
+    export_in_child(ExportOrder(**json.load(open(sys.argv[1]))))
+except OutOfMemory as error:
+    print(error.field, error)
+"""
+
+
+@pytest.fixture
+def small_cgroup() -> Iterator[list[str]]:
+    """The words that start a process in a control group of 128 MiB, of either version."""
+    root = Path("/sys/fs/cgroup")
+    second = (root / "cgroup.controllers").exists()
+    folder = (root if second else root / "memory") / f"strop-test-{uuid.uuid4().hex[:8]}"
+    try:
+        folder.mkdir()
+        (folder / ("memory.max" if second else "memory.limit_in_bytes")).write_text(str(128 << 20))
+    except OSError as error:
+        pytest.skip(f"this machine lets nobody make a control group: {error}")
+    yield ["sh", "-c", f'echo $$ > {folder}/cgroup.procs && exec "$@"', "sh"]
+    folder.rmdir()
+
+
+def test_an_export_that_the_kernel_kills_names_the_limit_to_raise(
+    cnn_weights: Path, tmp_path: Path, small_cgroup: list[str]
+) -> None:
+    """It would read as a fault of the model, and be tried again in vain."""
+    order = order_for(model(CNN), tmp_path, cnn_weights.parent, (cnn_weights.name,), seed=0)
+    (tmp_path / "given.json").write_text(json.dumps(asdict(order)))
+    command = [*small_cgroup, sys.executable, "-c", IN_A_SMALL_GROUP, str(tmp_path / "given.json")]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+    assert said.startswith("spec.worker.resources.limits.memory")
+    assert "stage export: the kernel ended a process, most likely for memory" in said
+    assert "limit is 128.0 MiB (raise spec.worker.resources.limits.memory)" in said
+
+
+class Unwell(nn.Module):
+    """Fails as torch's allocator does."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Never returns."""
+        return image.new_empty(1 << 50)
+
+
+def test_an_allocation_that_fails_is_told_as_such(tmp_path: Path) -> None:
+    """A module that is too large would be called one that refuses its inputs."""
+    with pytest.raises(Exception, match="allocate") as caught:
+        torch_export.export_module(Unwell(), model(CNN), tmp_path, 0)
+    trouble = diagnose(caught.value, "export")
+    assert (trouble.outcome, trouble.field) == ("OutOfMemory", "spec.worker.resources.limits.memory")
 
 
 class FixedBatch(nn.Module):

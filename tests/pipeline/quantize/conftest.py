@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,13 @@ def magika_model() -> Path:
 
 @pytest.fixture(scope="session")
 def magika_bytes() -> np.ndarray:
-    """[SAMPLES, 2048] int32: the first and the last 1,024 bytes of installed files, as magika reads them."""
-    root = site_package("numpy").parent
-    files = sorted(p for p in root.glob("*/*") if p.is_file() and p.stat().st_size > 64)
+    """[SAMPLES, 2048] int32: the first and the last 1,024 bytes of files, as magika reads them.
+
+    They are those of pinned packages, so that what else is installed, or was compiled, changes nothing.
+    """
+    named = (file for package in ("numpy", "onnx") for file in distribution(package).files or ())
+    paths = (Path(str(file.locate())) for file in named if file.suffix != ".pyc" and ".." not in file.parts)
+    files = sorted(path for path in paths if path.is_file() and path.stat().st_size > 64)
     chosen = np.random.default_rng(0).permutation(len(files))[:SAMPLES]
     return np.stack([_features(files[i].read_bytes()) for i in chosen])
 

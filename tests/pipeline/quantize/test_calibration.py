@@ -49,7 +49,7 @@ def prepared(magika_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pr
 
 @pytest.fixture(scope="module")
 def batches(magika_bytes: np.ndarray) -> list[dict[str, np.ndarray]]:
-    return [{"bytes": magika_bytes[i : i + 4]} for i in range(0, 16, 4)]
+    return [{"bytes": magika_bytes[i : i + 16]} for i in range(0, 128, 16)]
 
 
 def theirs(make: Callable[..., object], prepared: Prepared, batches: list[dict[str, np.ndarray]], **options: object):

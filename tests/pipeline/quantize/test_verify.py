@@ -10,7 +10,9 @@ import pytest
 
 from strop_api.model import ModelSource
 from strop_job import parity
+from strop_job.errors import InvalidInput
 from strop_job.fidelity import Fidelity
+from strop_job.gates import judge
 from strop_job.stages import Artifact, ArtifactKind
 from strop_job.steps.compile import compile_stage
 from strop_job.steps.quantize import quantize_stage
@@ -98,6 +100,51 @@ def coarser(bench: Bench) -> Artifact:
     return bench.run(quantize_stage(asked, "export", bench.spec, bench.spec.targets[0]))
 
 
+def cnn_ending_in(*ops: str) -> onnx.ModelProto:
+    """The small CNN with element-wise operators behind its scores."""
+    model = small_cnn()
+    model.graph.node[-1].output[0] = "step0"
+    for i, op in enumerate(ops):
+        last = i == len(ops) - 1
+        model.graph.node.append(
+            onnx.helper.make_node(op, [f"step{i}"], ["scores" if last else f"step{i + 1}"], name=op)
+        )
+    return model
+
+
+@pytest.mark.parametrize("asked", [{"method": "Dynamic"}, {"precision": "fp16", "method": "Cast"}])
+def test_an_original_that_yields_nan_is_refused(cnn: Maker, asked: dict[str, str]) -> None:
+    """Both sides would score the same nothing, no gate would be missed, and it would be published."""
+    bench = prepared(cnn(cnn_ending_in("Abs", "Neg", "Log"), **asked))
+    with pytest.raises(InvalidInput, match=r"NaN or infinity on the evaluation data.*`scores` for \d+ of") as caught:
+        verified(bench)
+    assert caught.value.field == "spec.model.uri"
+
+
+def test_one_sample_on_which_the_original_yields_nan_is_counted(cnn: Maker) -> None:
+    """A later sample than those of the parity check would go unseen."""
+    random = np.random.default_rng(2)
+    images = random.standard_normal((40, 3, 16, 16)).astype(np.float32)
+    images[37] = 3e38
+    bench = prepared(cnn(images=images, method="Dynamic"))
+    with pytest.raises(InvalidInput, match="`scores` for 1 of 40 samples"):
+        verified(bench)
+
+
+def test_an_engine_that_yields_nan_where_the_original_does_not_misses_parity(cnn: Maker) -> None:
+    """With a gate on latency alone, NaN would be published."""
+    bench = prepared(cnn())
+    broken = bench.folder / "broken.onnx"
+    onnx.save(cnn_ending_in("Abs", "Neg", "Log"), broken)
+    graph = Artifact(ArtifactKind.ONNX_GRAPH, broken.parent, (broken.name,))
+    made = verified(bench, int8=graph, compile=compiled(bench, graph))
+    assert made.facts["parity"]["worst"] is None
+    assert made.facts["parity"]["passed"] is False
+    judged = judge(bench.spec, bench.spec.targets[0], made, None, 1).gates[0]
+    assert (judged.gate, judged.verdict) == ("compileParity", "Missed")
+    assert "NaN or infinite at batch=1" in judged.message
+
+
 def test_a_right_engine_passes_parity_at_every_recipe(cnn: Maker) -> None:
     """A check that cries wolf would stop good runs."""
     for asked in (
@@ -153,6 +200,7 @@ def test_nan_counts_as_a_wrong_answer_and_stays_json() -> None:
     fidelity.add(np.ones((4, 3)) * [1, 2, 3], np.array([[1, 2, 3], [1, np.nan, 3], [1, 2, 3], [np.inf, 2, 3]]))
     facts = fidelity.facts()
     assert facts["notFinite"] == 2
+    assert facts["agreement"] == pytest.approx(0.5)
     assert facts["cosine"] == pytest.approx(0.5)
     json.dumps(facts, allow_nan=False)
 

@@ -3,10 +3,14 @@
 import json
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+from strop_api.optimization import ModelOptimizationSpec
 from strop_api.result import Outcome
+from strop_api.status import TargetStatus, TargetVerdict
+from strop_job.outcome import realised_precision
 from strop_job.report import write_report
 from strop_job.report.document import ReportDocument
 
@@ -117,3 +121,19 @@ def test_a_run_that_ended_early_still_gets_a_report(early_run, tmp_path: Path) -
     assert "Invalid input" in html.read_text()
     document = ReportDocument.model_validate_json(path.read_text())
     assert (document.gates, document.variants, document.metric) == ([], [], None)
+
+
+def test_fp16_on_a_cpu_is_said_to_compute_in_fp32(make_run, tmp_path: Path) -> None:
+    """A reader would take a smaller file for a faster model, or the honest 0% for a fault."""
+    run = make_run()
+    document = run.request.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    document["steps"] = [{"name": "half", "type": "Quantize", "quantize": {"precision": "fp16", "method": "Cast"}}]
+    request = run.request.model_copy(update={"spec": ModelOptimizationSpec.model_validate(document)})
+    inspection = {"inspected": True, "macs": 680_000_000, "integerMacs": 0, "halfMacs": 0}
+    verify = replace(run.verify, facts={**run.verify.facts, "inspection": inspection})
+    html, _ = write_report(tmp_path, replace(run, request=request, verify=verify))
+    assert "compute in fp32" in html.read_text()
+    words = realised_precision(request.spec, request.spec.targets[0], verify.facts)
+    assert words == "0% in fp16: ONNX Runtime's CPU kernels compute in fp32"
+    TargetStatus(name="cpu", verdict=TargetVerdict.PUBLISHED, realised_precision=words)
+    assert "fp32" not in (realised_precision(run.request.spec, run.request.spec.targets[0], run.verify.facts) or "")

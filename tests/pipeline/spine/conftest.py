@@ -1,6 +1,11 @@
-"""Parts of the spine's tests: a request, a port, waiting with a deadline."""
+"""Parts of the spine's tests: a request, a port, waiting with a deadline, the command line, the samples' inputs."""
 
+import fcntl
+import importlib.util
+import os
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +18,7 @@ from strop_api.result import RunRequest, StoreAccess
 from strop_api.targets import Cpu, Output, Runtime, Target
 
 PARTS = Path(__file__).with_name("parts")
+SAMPLES = Path(__file__).parents[3] / "crds" / "samples"
 
 
 def make_spec(**changes):
@@ -59,13 +65,41 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def strop(*words, **environment):
+    """`strop` in a process of its own."""
+    command = [sys.executable, "-m", "strop_job.cli", *map(str, words)]
+    env = os.environ | {"OMP_NUM_THREADS": "2", "COLUMNS": "200"} | environment
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=280)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """The tiny problem's module."""
+    module = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location("tiny", PARTS / "tiny.py"))
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory, worker_id):
+    """The samples' inputs in a folder store: laid out once, however many processes the tests run in."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base if worker_id == "master" else base.parent) / "samples"
+    with (shared.parent / "samples.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        command = [sys.executable, str(SAMPLES / "prepare.py"), "--store", str(shared)]
+        subprocess.run(command, check=True, capture_output=True)
+    return shared
+
+
 @pytest.fixture
 def spine():
     """The helpers, for tests that cannot import this file."""
 
     class Parts:
-        parts = PARTS
+        parts, samples = PARTS, SAMPLES
 
     Parts.make_spec, Parts.make_request = staticmethod(make_spec), staticmethod(make_request)
+    Parts.strop = staticmethod(strop)
     Parts.wait_for, Parts.free_port = staticmethod(wait_for), staticmethod(free_port)
     return Parts

@@ -1,9 +1,9 @@
 """`strop` as people use it: real runs in processes of their own, exit codes, and what bad input is answered with."""
 
 import copy
-import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,14 +13,6 @@ import pytest
 from typer.testing import CliRunner
 
 import strop_job.cli
-
-
-@pytest.fixture(scope="module")
-def tiny(request):
-    path = request.path.parent / "parts" / "tiny.py"
-    module = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location("tiny", path))
-    spec.loader.exec_module(module)
-    return module
 
 
 def strop(*words, **environment):
@@ -44,12 +36,12 @@ class Desk:
         self.store = root / "out"
         self.document = tiny.lay_out(self.store)
 
-    def run(self, change=None, *words, name="spec.yaml", strop=strop):
+    def run(self, change=None, *words, name="spec.yaml", strop=strop, **environment):
         document = copy.deepcopy(self.document)
         if change:
             change(document["spec"])
         path = self.tiny.write(self.root / name, document)
-        return strop("run", path, "--store", self.store, "--scratch", self.root / "scratch", *words)
+        return strop("run", path, "--store", self.store, "--scratch", self.root / "scratch", *words, **environment)
 
 
 @pytest.fixture
@@ -143,6 +135,68 @@ def test_garbage_collection_keeps_what_a_recent_run_needs(done):
     swept = strop("gc", "--store", done.store, "--namespace", "team", "--keep-days", 0)
     assert swept.returncode == 0
     assert "removed 0 records" in swept.stdout
+
+
+def test_garbage_collection_removes_what_no_recent_run_needs_and_a_later_run_makes_it_again(done, tmp_path):
+    """The store would only ever grow, or a sweep would take what was published."""
+    desk = copy.copy(done)
+    desk.root, desk.store = tmp_path, tmp_path / "out"
+    shutil.copytree(done.store, desk.store)
+    then = time.time() - 40 * 86_400
+    for path in (desk.store / "strop-records").rglob("*"):
+        os.utime(path, (then, then))
+    records = list((desk.store / "strop-records/team/records").iterdir())
+    looked = strop_here("gc", "--store", desk.store, "--namespace", "team", "--dry-run")
+    assert f"would remove {len(records)} records" in looked.output
+    swept = strop_here("gc", "--store", desk.store, "--namespace", "team")
+    assert f"removed {len(records)} records" in swept.output
+    assert not any(p.is_file() for p in (desk.store / "strop-records/team/records").rglob("*"))
+    assert not any(p.is_file() for p in (desk.store / "strop-records/team/blobs").rglob("*"))
+    assert list((desk.store / "engines/tiny").glob("*/engine.onnx"))
+    again = desk.run(strop=strop_here)
+    assert again.exit_code == 0, again.output
+    assert "cached" not in again.output
+
+
+HEAVY = ("onnx", "onnxruntime", "pyarrow", "tokenizers", "PIL", "matplotlib", "jinja2", "minio", "torch", "sympy")
+
+
+def test_a_run_that_is_all_on_record_loads_no_library_that_works(done, tmp_path):
+    """The answer to a question asked before would take longer to import than to give."""
+    path = done.tiny.write(tmp_path / "s.yaml", done.document)
+    words = ["run", str(path), "--store", str(done.store), "--scratch", str(tmp_path / "scratch")]
+    code = f"import sys; sys.argv[1:] = {words!r}\ntry:\n    from strop_job.cli import main; main()\n"
+    code += f"finally:\n    print('loaded', [n for n in {HEAVY!r} if n in sys.modules])"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "loaded []" in ended.stdout, ended.stdout + ended.stderr
+
+
+def test_a_report_that_says_the_same_stays_as_it_was_and_another_judgement_is_reported_anew(desk):
+    """Each cached run would draw its report again, or a changed gate be missing from it."""
+    assert desk.run(strop=strop_here).exit_code == 0
+    [report] = (desk.store / "strop-records/team/reports").glob("*/report.json")
+    first, drawn = json.loads(report.read_text()), report.with_name("report.html").stat().st_mtime_ns
+    assert desk.run(strop=strop_here).exit_code == 0
+    assert json.loads(report.read_text()) == first
+    assert report.with_name("report.html").stat().st_mtime_ns == drawn
+    report.write_text(report.read_text().replace('"Passed"', '"Missed"', 1))
+    assert desk.run(strop=strop_here).exit_code == 0
+    assert [gate["verdict"] for gate in json.loads(report.read_text())["gates"]] == ["Passed"] * len(first["gates"])
+    assert report.with_name("report.html").stat().st_mtime_ns > drawn
+
+
+def test_the_closing_words_fit_a_terminal_and_are_rounded_for_people(desk):
+    """Nobody could read what the run has shown."""
+    shown = desk.run(COLUMNS="80").stdout
+    closing = shown[shown.index("stage  ") :]
+    table, paths = closing.split("Published", 1)
+    assert max(map(len, table.splitlines())) <= 80
+    assert re.search(r"^figure +original +optimized +change", table, re.MULTILINE)
+    assert re.search(r"^accuracy +\d\.\d{3} +\d\.\d{3} +[\d.]+ points (worse|better|lost)", table, re.MULTILINE)
+    assert re.search(r"^latency p50 .* [\d.]+x \(95% [\d.]+ to [\d.]+\)", table, re.MULTILINE)
+    assert re.search(r"^size .* \d+% (smaller|larger)", table, re.MULTILINE)
+    assert not re.search(r"\d\.\d{5,}", table)
+    assert "engine.onnx" in paths
 
 
 def test_the_other_documents_of_a_file_are_left_alone(desk):

@@ -7,11 +7,16 @@ import signal
 import socket
 import subprocess
 import sys
+import uuid
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from strop_api.failures import OOM_EXIT_CODE
 from strop_api.result import Result, StageMark
+from strop_operator.facts import PodFact
+from strop_operator.pods import describe, explain, read_result
 
 
 class Pod:
@@ -56,10 +61,10 @@ class Pod:
 @pytest.fixture
 def pod(tmp_path, spine):
     @contextmanager
-    def start(mode, stale=30.0, grace=10.0):
+    def start(mode, stale=30.0, grace=10.0, within=(), drive="drive.py"):
         request, log, port = tmp_path / "request.json", tmp_path / "log", spine.free_port()
         request.write_text(spine.make_request().model_dump_json(by_alias=True))
-        command = [sys.executable, str(spine.parts / "drive.py"), mode, request, log, port, stale, grace]
+        command = [*within, sys.executable, str(spine.parts / drive), mode, request, log, port, stale, grace]
         process = subprocess.Popen([str(word) for word in command])
         try:
             yield Pod(process, port, log, spine.wait_for)
@@ -127,7 +132,7 @@ def test_a_child_killed_by_kill_9_is_a_failure_that_speaks_of_memory(pod):
         p.stage("export")
         os.kill(p.children()[0], signal.SIGKILL)
         assert p.end() == 1
-        assert "SIGKILL during export: most likely the kernel, for memory" in p.result().message
+        assert "SIGKILL during export: perhaps by the kernel, for memory" in p.result().message
 
 
 def test_health_turns_red_when_the_child_is_stopped_and_green_again(pod):
@@ -141,6 +146,43 @@ def test_health_turns_red_when_the_child_is_stopped_and_green_again(pod):
         p.wait_for(lambda: p.get("/healthz")[0] == 200)
 
 
+def test_a_stage_that_never_comes_back_turns_health_red_and_is_a_failure_when_it_is_stopped(pod):
+    """A hung worker would hold its node for ever; or, as an eviction, be started again for ever."""
+    with pod("wedged", grace=0.3) as p:
+        p.stage("int8")
+        status, words = p.wait_for(lambda: (answer := p.get("/healthz")) and answer[0] == 503 and answer)
+        assert status == 503
+        assert b"no progress in stage int8 for" in words
+        p.process.send_signal(signal.SIGTERM)
+        assert p.end() == 1
+        assert p.result().outcome == "Failed"
+        assert p.result().message.startswith("no progress in stage int8 for ")
+
+
+def test_the_child_leaves_when_its_supervisor_is_killed(pod):
+    """It would work on, unheard, and hold what the next attempt needs."""
+    with pod("wedged") as p:
+        p.stage("int8")
+        (child,) = p.children()
+        p.process.kill()
+        p.process.wait(10)
+
+        def gone():
+            try:
+                return Path(f"/proc/{child}/stat").read_text().split(")")[1].split()[0] == "Z"
+            except FileNotFoundError:
+                return True
+
+        p.wait_for(gone)
+
+
+def test_a_sigterm_that_meets_the_childs_end_loses_no_result(pod):
+    """The supervisor would die in its signal handler, and leave nothing to be read."""
+    with pod("silent_end", drive="drive_late.py") as p:
+        assert p.end() == 1
+        assert "code 3 during int8" in p.result().message
+
+
 def test_what_the_child_started_ends_with_it(pod):
     """A benchmark's processes would go on using the node."""
     with pod("orphans") as p:
@@ -149,6 +191,40 @@ def test_what_the_child_started_ends_with_it(pod):
         assert p.end() == 1
         with pytest.raises(ProcessLookupError):
             os.kill(grandchild, 0)
+
+
+@pytest.fixture
+def small_cgroup():
+    """The words that start a process in a control group of 64 MiB, of either version."""
+    root = Path("/sys/fs/cgroup")
+    second = (root / "cgroup.controllers").exists()
+    folder = (root if second else root / "memory") / f"strop-test-{uuid.uuid4().hex[:8]}"
+    try:
+        folder.mkdir()
+        (folder / ("memory.max" if second else "memory.limit_in_bytes")).write_text(str(64 << 20))
+    except OSError as error:
+        pytest.skip(f"this machine lets nobody make a control group: {error}")
+    yield ["sh", "-c", f'echo $$ > {folder}/cgroup.procs && exec "$@"', "sh"]
+    folder.rmdir()
+
+
+@pytest.mark.parametrize("named", ["OOMKilled", "Error"])
+@pytest.mark.parametrize(("mode", "stage"), [("hogs", "int8"), ("hogs_in_a_child", "export")])
+def test_where_the_kernel_kills_only_the_child_for_memory_stage_and_limit_are_named(
+    pod, small_cgroup, mode, stage, named
+):
+    """The run would be tried again in vain, and the status would name neither the stage nor the limit."""
+    with pod(mode, within=small_cgroup) as p:
+        assert p.end() == OOM_EXIT_CODE
+        result, seen = p.result(), p.log.read_text()
+    assert (result.outcome, result.field) == ("OutOfMemory", "spec.worker.resources.limits.memory")
+    killed = PodFact(
+        namespace="team", name="p", uid="p", version=1, job_uid="j", owner_uid="u", created_at=0.0, phase="Failed",
+        exit_code=OOM_EXIT_CODE, exit_reason=named, termination=seen,
+    )  # fmt: skip
+    words = describe(explain(killed), killed, read_result(killed, result.run_id), result.run_id)
+    assert stage in words
+    assert "64.0 MiB" in words
 
 
 def test_a_message_that_is_not_understood_does_no_harm(pod):

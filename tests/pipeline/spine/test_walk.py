@@ -8,7 +8,7 @@ import pytest
 
 import strop_job.records
 from strop_api.result import Outcome
-from strop_job.errors import Evicted, StoreFailed
+from strop_job.errors import Evicted, InvalidInput, StoreFailed
 from strop_job.hardware import this_machine
 from strop_job.pipeline import run
 from strop_job.plan import Plan
@@ -217,6 +217,23 @@ def test_a_full_disk_behind_another_error_is_named(bench):
     error = RuntimeError("write failed")
     error.__cause__ = OSError(28, "No space left on device")
     assert finished(bench, error).outcome is Outcome.DISK_FULL
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+        RuntimeError("BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer of size 4096"),
+        InvalidInput("the model refuses the inputs: std::bad_alloc"),
+    ],
+)
+def test_memory_that_cannot_be_had_is_named_with_what_to_raise(bench, error):
+    """A run that is too large would be tried again, or the model be blamed."""
+    done = finished(bench, error)
+    assert done.outcome is Outcome.OUT_OF_MEMORY
+    assert done.result.field == "spec.worker.resources.limits.memory"
+    assert done.result.message.startswith("stage b: memory ran out")
 
 
 def test_a_failed_store_ends_as_such(bench):

@@ -2,7 +2,6 @@
 
 import copy
 import http.client
-import importlib.util
 import json
 import os
 import signal
@@ -14,14 +13,6 @@ import pytest
 
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.result import Result
-
-
-@pytest.fixture(scope="module")
-def tiny(request):
-    path = request.path.parent / "parts" / "tiny.py"
-    module = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location("tiny", path))
-    spec.loader.exec_module(module)
-    return module
 
 
 class Worker:

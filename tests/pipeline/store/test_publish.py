@@ -9,7 +9,7 @@ import pytest
 
 from strop_api.status import ArtifactRef
 from strop_job.errors import InvalidInput, StropError, Unsupported
-from strop_job.publish import Manifest, Pointer, current, publish
+from strop_job.publish import Manifest, Owner, Pointer, current, publish
 from strop_job.store.digests import bytes_digest
 
 from .conftest import Place
@@ -23,7 +23,10 @@ def files(tmp_path: Path) -> dict[str, Path]:
     return found
 
 
-def send(place: Place, files: dict[str, Path], run_id: str = "r1", owner: str = "uid-1", note: str = "") -> ArtifactRef:
+OWNER = Owner(namespace="team", name="tiny", uid="uid-1")
+
+
+def send(place: Place, files: dict[str, Path], run_id: str = "r1", owner: Owner = OWNER, note: str = "") -> ArtifactRef:
     measured = {"model.onnx", "model.onnx.data"}
     return publish(place.store, f"{place.uri}/out", run_id, owner, files, {"note": note}, measured=measured)
 
@@ -37,7 +40,7 @@ def test_a_run_is_published_with_its_manifest_and_the_pointer_leads_to_it(place:
     artifact = send(place, files, note="made so")
     pointer = current(place.store, f"{place.uri}/out")
     assert isinstance(pointer, Pointer)
-    assert (pointer.run_id, pointer.owner_uid, pointer.artifact) == ("r1", "uid-1", artifact)
+    assert (pointer.run_id, pointer.owner, pointer.artifact) == ("r1", OWNER, artifact)
     assert artifact.uri == f"{place.uri}/out/r1/model.onnx"
     assert artifact.digest == bytes_digest(b"content of model.onnx")
     assert artifact.size_bytes == len(b"content of model.onnx" + b"content of model.onnx.data")
@@ -107,10 +110,22 @@ def test_the_pointer_of_another_owner_is_refused_before_anything_is_written(
     """Else one resource could take over what another one serves."""
     send(place, files)
     before = tree(place)
-    with pytest.raises(InvalidInput, match="belongs to another resource") as caught:
-        send(place, files, run_id="r2", owner="uid-2")
-    assert caught.value.field == "spec.output.uri"
+    for change in ({"name": "other"}, {"namespace": "others"}):
+        with pytest.raises(InvalidInput, match="belongs to team/tiny") as caught:
+            send(place, files, run_id="r2", owner=OWNER.model_copy(update=change))
+        assert caught.value.field == "spec.output.uri"
     assert tree(place) == before
+
+
+def test_a_resource_that_was_deleted_and_applied_again_publishes_on(place: Place, files: dict[str, Path]) -> None:
+    """Else what GitOps re-creates, with a new UID, could never publish to its own folder again."""
+    send(place, files)
+    again = OWNER.model_copy(update={"uid": "uid-2"})
+    send(place, files, run_id="r2", owner=again)
+    pointer = current(place.store, f"{place.uri}/out")
+    assert pointer is not None
+    assert (pointer.run_id, pointer.owner) == ("r2", again)
+    assert {name.split("/")[0] for name in tree(place)} == {"r1", "r2", "current.json"}
 
 
 def test_something_else_under_the_pointers_name_is_left_alone(place: Place, files: dict[str, Path]) -> None:
@@ -138,7 +153,7 @@ def test_of_two_owners_at_once_only_one_gets_the_pointer(place: Place, files: di
 
     def attempt(n: int) -> ArtifactRef | StropError:
         try:
-            return send(place, files, run_id=f"r{n}", owner=f"uid-{n}")
+            return send(place, files, run_id=f"r{n}", owner=OWNER.model_copy(update={"name": f"m{n}"}))
         except StropError as error:
             return error
 
@@ -162,5 +177,5 @@ def test_names_that_escape_or_collide_are_refused(place: Place, files: dict[str,
 def test_another_kind_of_address_is_unsupported_by_name(place: Place, files: dict[str, Path]) -> None:
     """Else a run would end with an error that nobody understands, after all its work."""
     with pytest.raises(Unsupported) as caught:
-        publish(place.store, "oci://registry/engines", "r1", "uid-1", files, {})
+        publish(place.store, "oci://registry/engines", "r1", OWNER, files, {})
     assert caught.value.field == "spec.output.uri"

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,13 @@ INTEGER_OPS: dict[str, str] = {
 """Operators that compute in integers, and what they stand for."""
 COMPUTE = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
 """Operators worth quantizing: without one of them nothing becomes faster."""
+
+
+def arithmetic_of(path: Path) -> tuple[bool, bool]:
+    """Whether a written graph computes in integers, and whether it holds weights in half precision."""
+    content = onnx.load(str(path), load_external_data=False)
+    half = any(w.data_type == onnx.TensorProto.FLOAT16 for w in content.graph.initializer)
+    return bool(integer_nodes(content)), half
 
 
 def integer_nodes(model: onnx.ModelProto) -> Counter[str]:

@@ -11,8 +11,9 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from strop_api.steps import QuantizeStep
 from strop_api.support import IntegerFormat
-from strop_api.targets import GPU_RUNTIMES, Target
+from strop_api.targets import Target
 from strop_job.calibration import TensorRange
+from strop_job.steps.quantize.forms import float_bias
 from strop_job.steps.quantize.prepare import Selection
 
 QUANTIZABLE: frozenset[str] = frozenset(QDQRegistry) | frozenset(QLinearOpsRegistry)
@@ -51,11 +52,6 @@ def static(
     quantizer.quantize_model()
     made: onnx.ModelProto = quantizer.model.model
     return made
-
-
-def float_bias(target: Target) -> bool:
-    """Whether a bias stays in floating point."""
-    return target.accelerator is not None or target.runtime in GPU_RUNTIMES
 
 
 def _tensors_data(ranges: Mapping[str, TensorRange]) -> TensorsData:

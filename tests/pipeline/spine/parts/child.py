@@ -68,6 +68,38 @@ def crashes():
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
+def hogs():
+    progress("int8", 40)
+    kept = []
+    while True:
+        kept.append(bytearray(os.urandom(1 << 20)) * 4)
+
+
+def hogs_in_a_child():
+    progress("export", 40)
+    hog = [sys.executable, "-c", "kept = []\nwhile True: kept.append(bytearray(b'x') * (4 << 20))"]
+    ended = subprocess.run(hog)
+    say(result=RESULT | {"outcome": "Failed", "message": f"the export ended with code {ended.returncode}"})
+    sys.exit(1)
+
+
+def wedged():
+    """Speaks as the worker does; its stage never comes back from a native call, while other threads live on."""
+    import threading
+
+    from strop_job.progress import Tracker
+    from strop_job.worker import PipeReporter, Speaker, follow
+
+    reporter = PipeReporter(Speaker(DESCRIPTOR))
+    signal.signal(signal.SIGTERM, lambda *_: reporter.stop())
+    follow(DESCRIPTOR)
+    tracker = Tracker((), reporter)
+    tracker.begin("int8", 1.0, silence_seconds=0.5)
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+
+
 def silent_end():
     progress("int8", 40)
     sys.exit(3)

@@ -1,9 +1,10 @@
-"""Peak memory and time of calibration, ours and ONNX Runtime's, each variant in a process of its own; JSON lines.
+"""Peak memory and time of calibration, ours and ONNX Runtime's, each variant in a process of its own.
 
-    python tests/bench/calibration.py                  # both at 64 samples, ours also at 2,048
-    python tests/bench/calibration.py --samples 64 256 # both at each (the runtime's histograms hold every activation)
+    python tests/bench/bench_calibration.py                  # both at 64 samples, ours also at 2,048
+    python tests/bench/bench_calibration.py --samples 64 256 # both at each (the runtime's hold every activation)
 
-`peakMebibytes` is the process's largest resident set, `aboveIdleMebibytes` what calibration added to it.
+`peak` is the process's largest resident set, `added` what calibration added to it. The baseline is the runtime's own
+`quantize_static`, whose figures include the writing of the quantized graph.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import importlib.util
 import io
 import json
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -20,10 +22,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from lines import emit_spread
 
 CALIBRATORS = ("MinMax", "Percentile", "Entropy")
 OPERATORS = ["Conv", "MatMul"]
 BATCH = 8
+ROUNDS = 3
+WHO = ("ours", "onnxruntime")
 THREADS = 2
 
 
@@ -60,7 +65,7 @@ def theirs(calibrator: str, samples: int, scratch: Path) -> None:
     """ONNX Runtime's plain quantize_static."""
     from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, quantize_static
 
-    class Reader(CalibrationDataReader):
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
             self._batches = batches(samples)
 
@@ -77,7 +82,7 @@ def theirs(calibrator: str, samples: int, scratch: Path) -> None:
         )
 
 
-def measure(who: str, calibrator: str, samples: int) -> dict[str, object]:
+def measure(who: str, calibrator: str, samples: int) -> dict[str, float]:
     """One variant, in this process."""
     import onnx  # noqa: F401 - imported before the clock starts
     import onnxruntime.quantization  # noqa: F401
@@ -87,14 +92,8 @@ def measure(who: str, calibrator: str, samples: int) -> dict[str, object]:
         start = time.perf_counter()
         {"ours": ours, "onnxruntime": theirs}[who](calibrator, samples, Path(scratch))
         seconds = time.perf_counter() - start
-    return {
-        "who": who,
-        "calibrator": calibrator,
-        "samples": samples,
-        "seconds": round(seconds, 2),
-        "peakMebibytes": round(peak_mebibytes()),
-        "aboveIdleMebibytes": round(peak_mebibytes() - idle),
-    }
+    peak = peak_mebibytes()
+    return {"seconds": seconds, "peak": peak, "added": peak - idle}
 
 
 def peak_mebibytes() -> float:
@@ -103,7 +102,7 @@ def peak_mebibytes() -> float:
 
 
 def main(arguments: list[str]) -> None:
-    """Runs every variant in a child, one at a time."""
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, nargs="+")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
@@ -112,11 +111,36 @@ def main(arguments: list[str]) -> None:
         who, calibrator, samples = asked.one
         print(json.dumps(measure(who, calibrator, int(samples))), flush=True)
         return
-    counts = {"ours": asked.samples or [64, 2048], "onnxruntime": asked.samples or [64]}
     for calibrator in CALIBRATORS:
-        for who, sizes in counts.items():
-            for samples in sizes:
-                subprocess.run([sys.executable, __file__, "--one", who, calibrator, str(samples)], check=True)
+        report(calibrator, asked.samples or [64], [] if asked.samples else [2048])
+
+
+def report(calibrator: str, sizes: list[int], ours_alone: list[int]) -> None:
+    """Measures and prints one calibrator: both at `sizes`, taking turns; ours once more at larger ones."""
+    for size in sizes:
+        rounds = [[in_a_child(who, calibrator, size) for who in WHO] for _ in range(ROUNDS)]
+        mine, other = ([pair[i] for pair in rounds] for i in range(2))
+        show(f"calibration_{calibrator.lower()}_{size}_samples", mine, other)
+    for size in ours_alone:
+        show(f"calibration_{calibrator.lower()}_{size}_samples", [in_a_child(WHO[0], calibrator, size)], [])
+
+
+def in_a_child(who: str, calibrator: str, samples: int) -> dict[str, float]:
+    """One variant, in a process that has measured nothing else."""
+    command = [sys.executable, __file__, "--one", who, calibrator, str(samples)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    figures: dict[str, float] = json.loads(done.stdout)
+    return figures
+
+
+def show(name: str, mine: list[dict[str, float]], other: list[dict[str, float]]) -> None:
+    """Ours with the median of theirs as the baseline, and the ratio of each round's pair."""
+    for figure, unit in (("peak", "MiB"), ("added", "MiB"), ("seconds", "seconds")):
+        baseline = statistics.median(one[figure] for one in other) if other else None
+        emit_spread(f"{name}_{figure}", unit, [one[figure] for one in mine], baseline)
+        if other:
+            ratios = [ours[figure] / theirs[figure] for ours, theirs in zip(mine, other, strict=True)]
+            emit_spread(f"{name}_{figure}_ratio", "ratio", ratios, 1.0)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
 """Upload throughput of S3Store against plain minio-py `fput_object`: same file, same server, taking turns.
 
-`python tests/bench/upload.py [MiB] [rounds]` starts its own MinIO and prints one JSON line per figure.
+`python tests/bench/bench_upload.py [MiB] [rounds]` starts its own MinIO and prints one JSON line per figure.
 """
 
-import json
 import os
 import statistics
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from lines import emit_spread
 from minio import Minio
 
 from cluster import MinioServer
@@ -26,13 +26,6 @@ def seconds(action: Callable[[], object]) -> float:
     start = time.perf_counter()
     action()
     return time.perf_counter() - start
-
-
-def report(name: str, unit: str, values: list[float], baseline: float) -> None:
-    """One figure: the median, with the smallest and largest of `n` rounds."""
-    line = {"name": name, "value": statistics.median(values), "unit": unit, "low": min(values), "high": max(values),
-            "n": len(values), "baseline": baseline}  # fmt: skip
-    print(json.dumps({key: round(v, 3) if isinstance(v, float) else v for key, v in line.items()}), flush=True)
 
 
 def measure(server: MinioServer, path: Path, rounds: int) -> tuple[list[float], list[float]]:
@@ -62,9 +55,9 @@ def main(size_mib: int = 256, rounds: int = 7) -> None:
         path.write_bytes(os.urandom(size_mib << 20))
         ours, plain = measure(server, path, rounds)
     baseline = statistics.median(size_mib / s for s in plain)
-    report("upload_throughput", "MiB/s", [size_mib / s for s in ours], baseline)
-    report("upload_throughput_plain_minio", "MiB/s", [size_mib / s for s in plain], baseline)
-    report("upload_speed_ratio", "ratio", [p / o for o, p in zip(ours, plain, strict=True)], 1.0)
+    emit_spread("upload_throughput", "MiB/s", [size_mib / s for s in ours], baseline)
+    emit_spread("upload_throughput_plain_minio", "MiB/s", [size_mib / s for s in plain], baseline)
+    emit_spread("upload_speed_ratio", "ratio", [p / o for o, p in zip(ours, plain, strict=True)], 1.0)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,69 @@
+"""What users copy: every resource shown in the documentation, and every sample, passes the rules of this release."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.contract.documents import Document
+from tests.contract.server import ROOT
+
+from strop_api import API_VERSION
+from strop_api.rules import check_support, validate, validate_policy
+from strop_api.support import THIS_BUILD
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SAMPLES = sorted((ROOT / "crds" / "samples").glob("*.yaml"))
+FENCE = re.compile(r"^(?P<indent> *)```ya?ml\b[^\n]*\n(?P<text>.*?)^(?P=indent)```", re.MULTILINE | re.DOTALL)
+
+
+def shown(page: str) -> Iterator[tuple[int, Document]]:
+    """Our resources in a page's YAML blocks, each with the line its block begins at."""
+    for block in FENCE.finditer(page):
+        if f"apiVersion: {API_VERSION.partition('/')[0]}" not in block["text"]:
+            continue
+        line = page.count("\n", 0, block.start()) + 1
+        text = re.sub(rf"^{block['indent']}", "", block["text"], flags=re.MULTILINE)
+        yield from ((line, document) for document in yaml.safe_load_all(text) if _ours(document))
+
+
+def _ours(document: object) -> bool:
+    return isinstance(document, dict) and str(document.get("apiVersion")).startswith(API_VERSION.partition("/")[0])
+
+
+def check(document: Document) -> None:
+    """Raises what the rules or this build have against it."""
+    if document["kind"] == "OptimizationPolicy":
+        validate_policy(document)
+        return
+    assert check_support(validate(document, cluster=True), THIS_BUILD) == []
+
+
+SHOWN = [
+    pytest.param(document, id=f"{page.name}:{line}") for page in PAGES for line, document in shown(page.read_text())
+]
+
+
+@pytest.mark.parametrize("document", SHOWN)
+def test_a_resource_in_the_documentation_is_one_that_works(document: Document) -> None:
+    """A reader's first attempt is a copy of it."""
+    check(document)
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_a_sample_is_one_that_works(path: Path) -> None:
+    """`kubectl apply -f crds/samples` is the second attempt."""
+    documents = [document for document in yaml.safe_load_all(path.read_text()) if document]
+    assert documents
+    for document in documents:
+        check(document)
+
+
+def test_a_faulty_block_would_be_found() -> None:
+    """A search that finds nothing would pass for ever."""
+    page = "text\n\n1. do\n   ```yaml\n   apiVersion: strop.dev/v1alpha1\n   kind: OptimizationPolicy\n   ```\n"
+    ((line, document),) = shown(page)
+    assert line == 4
+    with pytest.raises(Exception, match=r"spec.*is missing"):
+        check(document)

@@ -1,0 +1,234 @@
+"""What a run came to stays said of it, whatever is asked for in between, and by whichever release."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from cluster_parts import POLICY, SPEC, result
+from facts_parts import EVERYTHING_LOOKED_AT, NOW, RUN, UID, job, pod, resource, seen, spec, status
+
+from strop_api.identity import run_id, spec_hash
+from strop_api.reasons import Reason
+from strop_api.status import ModelOptimizationStatus
+from strop_operator.build import LEAST_SECONDS, build_job
+from strop_operator.cache import Cache
+from strop_operator.decide import MAX_LOST, Action, Decision, decide
+from strop_operator.facts import JobFact, PodFact, PolicyFact, job_fact
+from strop_operator.observe import Spent, observe
+from strop_operator.policy import Grant
+from strop_operator.status import compose, dump
+
+UNSUPPORTED = {"targets": [{"name": "cpu", "runtime": "OpenVINO", "cpu": {"arch": "amd64"}}]}
+UNKNOWN_FIELD = {"ofALaterRelease": True}
+KILLED = {"phase": "Failed", "exit_code": 137, "exit_reason": "Error"}
+
+
+class Desk:
+    """One resource, judged again and again as the operator would: its status is what was last composed."""
+
+    def __init__(self) -> None:
+        self.cache = Cache()
+        self.cache.policies["team"] = PolicyFact("team", "default", "policy", 1, json.dumps(POLICY).encode())
+        self.cache.put_resource(resource())
+
+    def asks(self, **changes: Any) -> None:
+        """A new generation of the spec."""
+        fact = self.cache.resources["team", "digits"]
+        self.change(generation=fact.generation + 1, spec=json.dumps(SPEC | changes).encode())
+
+    def change(self, **changes: Any) -> None:
+        fact = self.cache.resources["team", "digits"]
+        self.cache.put_resource(replace(fact, version=fact.version + 1, **changes))
+
+    def judge(self) -> Decision:
+        """One reconcile, with everything looked at; a launched Job is put where the API server would put it."""
+        observed = observe(self.cache, ("team", "digits"), "strop-system", NOW)
+        assert observed is not None
+        observed = replace(observed, looked=EVERYTHING_LOOKED_AT)
+        decision, known = decide(observed), observed.job
+        if decision.action is Action.LAUNCH:
+            assert observed.spec is not None
+            assert isinstance(observed.grant, Grant)
+            made = (observed.spec, observed.spec_hash, observed.run_id, observed.attempt + 1, observed.grant)
+            known = self.put(build_job(observed.fact, *made, observed.spent))
+        after = compose(observed, decision, known, progress_due=True)
+        self.change(status=json.dumps(dump(after)).encode())
+        if decision.action is Action.STOP and decision.job is not None:
+            self.cache.drop_job(decision.job.uid)
+            for gone in self.cache.pods.of(UID):
+                self.cache.drop_pod(gone.uid)
+        return decision
+
+    def put(self, manifest: dict[str, Any]) -> JobFact:
+        meta = manifest["metadata"] | {"uid": f"job-{self.status.run is not None}", "resourceVersion": "1"}
+        fact = replace(job_fact(manifest | {"metadata": meta}), created_at=NOW)
+        self.cache.put_job(fact)
+        return fact
+
+    def ends(self, *pods: PodFact, seconds: int = 60, **how: Any) -> None:
+        """The newest Job ends, with these pods."""
+        (newest,) = self.cache.jobs.of(UID)
+        self.cache.put_job(replace(newest, started_at=NOW - seconds, ended_at=NOW, **how))
+        for number, ended in enumerate(pods):
+            self.cache.put_pod(replace(ended, uid=f"{newest.uid}-{number}", job_uid=newest.uid))
+
+    @property
+    def status(self) -> ModelOptimizationStatus:
+        return ModelOptimizationStatus.model_validate_json(self.cache.resources["team", "digits"].status)
+
+    def publish(self) -> ModelOptimizationStatus:
+        """The run that is asked for, from its launch to its end."""
+        assert self.judge().action is Action.LAUNCH
+        run = self.cache.jobs.of(UID)[0].run_id
+        self.ends(pod(phase="Succeeded", exit_code=0, termination=result(run)), ended="Complete")
+        assert self.judge().reason is Reason.PUBLISHED
+        assert self.judge().action is Action.STOP
+        return self.status
+
+
+def test_what_was_published_is_ready_again_when_a_refused_change_is_taken_back() -> None:
+    """A run that is recorded as published must not be judged by what was said of a later spec."""
+    desk = Desk()
+    published = desk.publish()
+    desk.asks(**UNSUPPORTED)
+    assert desk.judge().reason is Reason.UNSUPPORTED
+    assert desk.status.conditions[0].status == "False"
+    desk.asks()
+    assert desk.judge().action is Action.WAIT
+    again = desk.status
+    assert (again.conditions[0].reason, again.conditions[0].status) == (Reason.PUBLISHED, "True")
+    assert again.conditions[0].message == published.conditions[0].message
+    assert (again.targets, again.report) == (published.targets, published.report)
+    assert again.observed_generation == 3
+
+
+def test_a_refused_change_does_not_rewrite_the_history_of_the_run_before_it() -> None:
+    """The history says how each run ended, not what Ready said when the next one began."""
+    desk = Desk()
+    desk.publish()
+    desk.asks(**UNSUPPORTED)
+    desk.judge()
+    desk.asks(seed=5)
+    desk.publish()
+    assert [past.reason for past in desk.status.runs] == [Reason.PUBLISHED]
+
+
+def test_what_an_earlier_release_recorded_without_an_outcome_is_still_settled() -> None:
+    """An upgrade must not launch every published resource again."""
+    before = status("Published", finished=True)
+    assert before.run is not None
+    plain = before.model_copy(update={"run": before.run.model_copy(update={"reason": None, "message": ""})})
+    decision = decide(seen(status=plain))
+    assert (decision.action, decision.reason, decision.message) == (Action.WAIT, Reason.PUBLISHED, "as it was")
+
+
+def test_a_published_resource_stays_ready_under_a_release_that_cannot_read_its_spec() -> None:
+    """During a rolled back upgrade the CRD knows fields that the operator does not."""
+    desk = Desk()
+    desk.asks(**UNKNOWN_FIELD)
+    fact = desk.cache.resources["team", "digits"]
+    known = status("Published", finished=True, run="aaaaaaaaaa").model_dump(mode="json", by_alias=True)
+    known["run"] |= {"observedGeneration": fact.generation}
+    desk.change(status=json.dumps(known | {"observedGeneration": fact.generation}).encode())
+    decision = desk.judge()
+    assert (decision.action, decision.reason) == (Action.WAIT, Reason.PUBLISHED)
+    assert desk.status.conditions[0].status == "True"
+
+
+def test_a_run_goes_on_to_its_end_under_a_release_that_cannot_read_its_spec() -> None:
+    """Hours of work would be thrown away by a skew of versions that lasts a minute."""
+    desk = Desk()
+    desk.judge()
+    desk.change(spec=json.dumps(SPEC | UNKNOWN_FIELD).encode())
+    (launched,) = desk.cache.jobs.of(UID)
+    desk.cache.put_pod(pod(job_uid=launched.uid, phase="Running", scheduled=True))
+    decision = desk.judge()
+    assert (decision.action, decision.reason) == (Action.WAIT, Reason.RUNNING)
+    desk.ends(pod(phase="Succeeded", exit_code=0, termination=result(RUN)), ended="Complete")
+    assert desk.judge().reason is Reason.PUBLISHED
+    assert desk.status.targets[0].artifact is not None
+
+
+def test_a_changed_spec_that_cannot_be_read_stalls_for_good_and_keeps_what_was_published() -> None:
+    """Ready must not speak for a generation that nobody understood, and what is published is no less so."""
+    desk = Desk()
+    published = desk.publish()
+    desk.asks(**UNKNOWN_FIELD)
+    for _ in range(3):
+        assert desk.judge().reason is Reason.INVALID_SPEC
+    assert (desk.status.targets, desk.status.run) == (published.targets, published.run)
+    desk.asks()
+    desk.judge()
+    assert desk.status.conditions[0].reason is Reason.PUBLISHED
+
+
+def test_a_killed_worker_gets_what_is_left_of_its_retries_and_its_time() -> None:
+    """Each new Job would otherwise start with all of them: (retries + 1) squared attempts, and no deadline at all."""
+    desk = Desk()
+    desk.asks(retries=2, activeDeadlineSeconds=10_000)
+    desk.judge()
+    desk.ends(
+        pod(phase="Failed", exit_code=12), pod(**KILLED), seconds=4000, ended="Failed", end_reason="PodFailurePolicy"
+    )
+    assert desk.judge().reason is Reason.RETRYING
+    assert desk.status.run is not None
+    assert (desk.status.run.failures, desk.status.run.spent_seconds) == (2, 4000)
+    assert desk.judge().action is Action.LAUNCH
+    (second,) = desk.cache.jobs.of(UID)
+    assert (second.attempt, second.failures, second.spent_seconds) == (2, 2, 4000)
+    desk.ends(pod(**KILLED), ended="Failed", end_reason="PodFailurePolicy")
+    decision = desk.judge()
+    assert (decision.action, decision.reason) == (Action.SETTLE, Reason.WORKER_FAILED)
+
+
+def test_lost_results_are_counted_apart_from_retries() -> None:
+    """A node that is away must not use up what is meant for a store that is, nor the other way round."""
+    desk = Desk()
+    desk.asks(retries=0)
+    for lost in range(MAX_LOST - 1):
+        assert desk.judge().action is Action.LAUNCH
+        desk.ends(ended="Complete" if lost % 2 else "Failed", end_reason="PodFailurePolicy")
+        assert desk.judge().reason is Reason.RESULT_LOST
+    run = desk.status.run
+    assert run is not None
+    assert (run.lost, run.failures, run.attempt) == (MAX_LOST - 1, 0, MAX_LOST - 1)
+    desk.judge()
+    desk.ends(ended="Complete")
+    assert desk.judge().reason is Reason.WORKER_FAILED
+
+
+def test_a_stop_that_is_decided_twice_counts_once() -> None:
+    """The status is written before the Job is deleted; between the two the operator may die."""
+    lost = seen(jobs=(job(ended="Complete", lost=1),), status=status("Running"))
+    once = compose(lost, decide(lost), lost.job, progress_due=True)
+    twice = compose(replace(lost, status=once), decide(replace(lost, status=once)), lost.job, progress_due=True)
+    assert once.run is not None
+    assert once.run.lost == 2
+    assert once == twice
+
+
+@pytest.mark.parametrize(
+    ("spent", "retries", "seconds"),
+    [
+        (Spent(), 3, 21_600),
+        (Spent(failures=1, seconds=600), 2, 21_000),
+        (Spent(failures=9, lost=2, seconds=99_999), 0, LEAST_SECONDS),
+    ],
+)
+def test_a_job_gets_what_its_run_has_not_used_up(spent: Spent, retries: int, seconds: int) -> None:
+    """The deadline is the run's, however many Jobs it takes; a lost result can always be asked for."""
+    model = spec()
+    answer = seen().grant
+    assert isinstance(answer, Grant)
+    made = build_job(resource(), model, spec_hash(model), run_id(UID, spec_hash(model)), 2, answer, spent)["spec"]
+    assert (made["backoffLimit"], made["activeDeadlineSeconds"]) == (retries, seconds)
+
+
+def test_a_short_deadline_is_not_made_longer() -> None:
+    """What is kept for asking again never exceeds what was asked for."""
+    model = spec(activeDeadlineSeconds=5)
+    answer = seen().grant
+    assert isinstance(answer, Grant)
+    made = build_job(resource(), model, spec_hash(model), RUN, 2, answer, Spent(seconds=4))
+    assert made["spec"]["activeDeadlineSeconds"] == 5
