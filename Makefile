@@ -8,7 +8,7 @@ READY := .venv/.ready
 export PYTHONWARNINGS := default
 LOCKS := $(wildcard requirements/*.lock)
 
-.PHONY: help prerequisites run test e2e nightly bench verify lint generate format cluster cluster-down lock clean
+.PHONY: help prerequisites run test e2e nightly bench verify lint generate fixtures format cluster cluster-down lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -38,10 +38,13 @@ run: $(READY) ## Optimize two real models on this machine, no cluster needed
 
 test: $(READY) ## The whole suite that needs no node: contract, controller, pipeline, packaging
 	$(PY) tests/cluster provide etcd kube-apiserver kube-controller-manager kubectl minio helm > /dev/null
-	$(PY) -m pytest tests/contract tests/controller tests/pipeline tests/closure
+	$(PY) -m pytest -n 2 tests/contract tests/controller tests/pipeline tests/closure tests/upgrade tests/gpu
 
 e2e: $(READY) ## The real cluster from end to end (root, Linux; or Docker and kind)
 	$(PY) -m pytest tests/cluster tests/e2e
+
+fixtures: $(READY) ## Record what this release stores, for later releases to upgrade from
+	$(PY) tests/upgrade/record.py
 
 nightly: $(READY) ## Everything, the long tests too
 	STROP_NIGHTLY=1 $(PY) -m pytest tests

@@ -13,9 +13,13 @@ COMPLETE = os.environ.get("CI") == "true"
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """In CI a skip is a failure, except where there is no GPU."""
+    """In CI a skip is a failure, except for what needs a GPU and what `make nightly` runs."""
     report = yield
-    if COMPLETE and report.skipped and item.get_closest_marker("gpu") is None and not hasattr(report, "wasxfail"):
+    if COMPLETE and report.skipped and not _excused(item) and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped, but in CI nothing may be: {report.longrepr}"
     return report
+
+
+def _excused(item: pytest.Item) -> bool:
+    return any(item.get_closest_marker(name) is not None for name in ("gpu", "nightly"))

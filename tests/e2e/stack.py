@@ -92,7 +92,7 @@ def _minio(stack: Stack) -> None:
                 store.make_bucket(bucket_name=bucket)
         say("samples' inputs")
         run(ROOT / ".venv/bin/python", "crds/samples/prepare.py", "--store", folder)
-        for path in sorted(p for p in Path(folder).rglob("*") if p.is_file()):
+        for path in sorted(p for p in Path(folder).glob("[!.]*/**/*") if p.is_file()):
             bucket, *name = path.relative_to(folder).parts
             store.fput_object(bucket_name=bucket, object_name="/".join(name), file_path=str(path))
 

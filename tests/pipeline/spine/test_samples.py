@@ -28,7 +28,9 @@ def test_every_sample_has_an_expectation():
     assert found == set(EXPECTED)
 
 
-@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=NIGHTLY) for n in EXPECTED])
+@pytest.mark.parametrize(
+    "name", [n if n in QUICK else pytest.param(n, marks=[NIGHTLY, pytest.mark.nightly]) for n in EXPECTED]
+)
 def test_a_sample_ends_as_it_says(prepared, tmp_path, name):
     """A newcomer's first command would fail."""
     command = [sys.executable, "-m", "strop_job.cli", "run", str(SAMPLES / f"{name}.yaml"), "--store", str(prepared)]
