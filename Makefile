@@ -41,7 +41,9 @@ test: $(READY) ## The whole suite that needs no node: contract, controller, pipe
 	$(PY) -m pytest -n 2 tests/contract tests/controller tests/pipeline tests/closure tests/upgrade tests/gpu
 
 e2e: $(READY) ## The real cluster from end to end (root, Linux; or Docker and kind)
-	$(PY) -m pytest tests/cluster tests/e2e
+	@# What takes long is built here, outside of any test's time limit.
+	command -v kind > /dev/null || { $(PY) tests/cluster install helm minio prometheus && $(PY) tests/cluster image-base; }
+	$(PY) -m pytest --durations=10 tests/e2e tests/cluster
 
 fixtures: $(READY) ## Record what this release stores, for later releases to upgrade from
 	$(PY) tests/upgrade/record.py

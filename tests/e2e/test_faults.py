@@ -53,7 +53,9 @@ def test_a_worker_out_of_memory_is_named_with_its_stage_and_limit(stack: Stack) 
         run.wait("Stalled")
         stalled = run.condition("Stalled")
         assert stalled["reason"] == "OutOfMemory"
-        assert "300Mi" in stalled["message"]
+        assert "stage export" in stalled["message"]
+        assert "300.0 MiB" in stalled["message"]
+        assert len(run.pods()) == 1, "a run that needs more memory is not tried again"
 
 
 def test_a_suspended_run_leaves_no_pod_and_resumes(stack: Stack) -> None:
