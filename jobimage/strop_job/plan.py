@@ -10,7 +10,7 @@ from strop_api.optimization import ModelOptimizationSpec
 from strop_api.result import RunRequest
 from strop_api.rules import check_support, warnings
 from strop_api.rules.rule import Problem
-from strop_api.steps import RESERVED, Precision, QuantizeMethod, QuantizeStep, Step, StepType
+from strop_api.steps import RESERVED, RESERVED_PREFIX, Precision, QuantizeMethod, QuantizeStep, Step, StepType
 from strop_api.support import THIS_BUILD
 from strop_api.targets import OutputFormat, SpeedupOver, Target
 from strop_job.benchmark.variants import Variant
@@ -133,7 +133,7 @@ def _cast() -> Step:
 
 def _check_names(spec: ModelOptimizationSpec) -> None:
     for index, step in enumerate(spec.steps):
-        if step.name in RESERVED or step.name.startswith("resolve-"):
+        if step.name in RESERVED or step.name.startswith(RESERVED_PREFIX):
             raise InvalidInput(
                 f"{step.name} is the name of a stage of every run",
                 field=f"spec.steps[{index}].name",

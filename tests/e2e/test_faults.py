@@ -55,6 +55,7 @@ def test_a_worker_out_of_memory_is_named_with_its_stage_and_limit(stack: Stack) 
         stalled = run.condition("Stalled")
         assert stalled["reason"] == "OutOfMemory"
         assert "spec.worker.resources.limits.memory" in stalled["message"]
+        assert "export" in stalled["message"], "the stage is named"
         assert "300" in stalled["message"]
 
 
