@@ -8,9 +8,12 @@ lock() {
   "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
     --no-emit-index-url --no-emit-find-links "$@" --output-file "requirements/$out.lock"
 }
-lock dev pyproject.toml --extra operator --extra job --extra cpu --extra torch --group dev
+lock dev pyproject.toml --extra operator --extra job --extra cpu --extra torch --extra openvino --extra inductor --extra rtx --group dev
 lock bootstrap requirements/bootstrap.in --constraints requirements/dev.lock
 lock operator pyproject.toml --extra operator --constraints requirements/dev.lock
-lock worker-cpu pyproject.toml --extra job --extra cpu --extra torch --constraints requirements/dev.lock
-lock worker-cuda pyproject.toml --extra job --extra cuda --extra torch
+lock worker-cpu pyproject.toml --extra job --extra cpu --extra torch --extra openvino --extra inductor \
+  --constraints requirements/dev.lock
+lock worker-rtx pyproject.toml --extra job --extra cpu --extra torch --extra openvino --extra inductor --extra rtx \
+  --constraints requirements/dev.lock
+lock worker-cuda pyproject.toml --extra job --extra cuda --extra torch --extra inductor
 lock samples requirements/samples.in --no-deps

@@ -14,15 +14,15 @@ from rich.text import Text
 from strop_api.result import Outcome, Result
 from strop_api.status import GateVerdict, Progress, TargetStatus
 from strop_api.targets import SpeedupOver
-from strop_job.comparison import Row
-from strop_job.figures import bytes_text, seconds_text
-from strop_job.headline import PHRASES, speed_text
+from strop_job.judgement.comparison import Row
+from strop_job.judgement.figures import bytes_text, seconds_text
+from strop_job.judgement.headline import PHRASES, speed_text
+from strop_job.judgement.statistics import Interval
 from strop_job.pipeline import Finished
 from strop_job.plan import Plan
 from strop_job.progress import Event, Update
 from strop_job.records import Record
 from strop_job.stages import Stage
-from strop_job.statistics import Interval
 
 VERDICT_STYLES = {
     GateVerdict.PASSED: "green",

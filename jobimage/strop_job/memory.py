@@ -4,8 +4,8 @@ import signal
 from collections.abc import Iterator
 
 from strop_job.errors import OutOfMemory
-from strop_job.figures import bytes_text
 from strop_job.hardware import cgroup_folders, memory_kills, memory_limit
+from strop_job.judgement.figures import bytes_text
 
 FIELD = "spec.worker.resources.limits.memory"
 MEND = f"raise {FIELD}"

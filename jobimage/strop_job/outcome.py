@@ -19,13 +19,13 @@ from strop_api.status import (
     TargetVerdict,
 )
 from strop_api.steps import Precision
-from strop_api.targets import Target
+from strop_api.targets import Runtime, Target
 from strop_job.errors import DiskFull, Evicted, StoreFailed, StropError
-from strop_job.figures import percent_text
+from strop_job.judgement.figures import percent_text
 from strop_job.memory import chain, exhausted, is_exhaustion
 
 if TYPE_CHECKING:
-    from strop_job.gates import Judgement
+    from strop_job.judgement.gates import Judgement
 
 MESSAGE_LIMIT = 600
 SECRET = re.compile(
@@ -121,11 +121,14 @@ def realised_precision(spec: ModelOptimizationSpec, target: Target, facts: Mappi
     inspection = facts.get("inspection")
     if not asked or not isinstance(inspection, Mapping):
         return None
-    half = asked[-1] is Precision.FP16
-    part, whole = inspection.get("halfMacs" if half else "integerMacs"), inspection.get("macs")
-    if not isinstance(part, int) or not isinstance(whole, int) or whole <= 0:
+    done, whole = inspection.get("macsByFormat"), inspection.get("macs")
+    if not isinstance(done, Mapping) or not isinstance(whole, int) or whole <= 0:
         return "not inspected"
-    if half and part == 0 and target.accelerator is None:
+    part = done.get(asked[-1].value, 0)
+    if not isinstance(part, int):
+        return "not inspected"
+    on_cpu = target.runtime is Runtime.ONNX_RUNTIME and target.accelerator is None
+    if asked[-1] is Precision.FP16 and part == 0 and on_cpu:
         return f"0% in fp16: {FP32_KERNELS}"
     return f"{percent_text(part / whole)} of multiply-accumulates in {asked[-1]}"
 

@@ -17,11 +17,11 @@ from pydantic import JsonValue, ValidationError
 from strop_api.result import Outcome, Result, RunRequest
 from strop_api.status import ArtifactRef
 from strop_job.claims import claim_of, settle, take_over
-from strop_job.comparison import Row, side_by_side
 from strop_job.errors import InvalidInput
-from strop_job.evidence import read_latencies
-from strop_job.gates import Judgement, judge
 from strop_job.hardware import require
+from strop_job.judgement.comparison import Row, side_by_side
+from strop_job.judgement.evidence import read_latencies
+from strop_job.judgement.gates import Judgement, judge
 from strop_job.outcome import StageRow, diagnose, make_result, now, realised_precision, redact
 from strop_job.plan import Plan
 from strop_job.progress import TAIL, TAIL_WEIGHT

@@ -13,6 +13,7 @@ from strop_api.rules.rule import Problem
 from strop_api.steps import RESERVED, RESERVED_PREFIX, Precision, QuantizeMethod, QuantizeStep, Step, StepType
 from strop_api.support import THIS_BUILD
 from strop_api.targets import OutputFormat, SpeedupOver, Target
+from strop_job.backends import TRAITS
 from strop_job.benchmark.variants import Variant
 from strop_job.disjoint import disjoint_stage
 from strop_job.errors import InvalidInput, Unsupported
@@ -87,15 +88,15 @@ def _assemble(request: RunRequest, reach: Reach) -> Plan:
     stages += [resolve_data_stage(role, source, reach) for role, source in sources.items()]
     if len(sources) > 1:
         stages.append(disjoint_stage(spec, sources))
-    stages.append(export_stage(spec))
+    stages.append(export_stage(spec, TRAITS[target.runtime].starts_from))
     last = EXPORT
     for step in spec.steps:
         stages.append(quantize_stage(step, last, spec, target))
         last = step.name
-    stages += [compile_stage(COMPILE, last, target), compile_stage(COMPILE_ORIGINAL, EXPORT, target)]
+    stages += [compile_stage(COMPILE, last, spec, target), compile_stage(COMPILE_ORIGINAL, EXPORT, spec, target)]
     variants: dict[str, str] = {Variant.OPTIMIZED: COMPILE, Variant.ORIGINAL: COMPILE_ORIGINAL}
     if _wants_fp16(spec, target):
-        stages += [quantize_stage(_cast(), EXPORT, spec, target), compile_stage(COMPILE_FP16, CAST_FP16, target)]
+        stages += [quantize_stage(_cast(), EXPORT, spec, target), compile_stage(COMPILE_FP16, CAST_FP16, spec, target)]
         variants[Variant.FP16] = COMPILE_FP16
     stages.append(verify_stage(spec, target, last))
     stages.append(benchmark_stage(variants, spec, target))

@@ -8,8 +8,8 @@ from pydantic import JsonValue
 
 from strop_api.identity import spec_hash
 from strop_api.result import RunRequest
-from strop_job.gates import Judgement
 from strop_job.hardware import Hardware
+from strop_job.judgement.gates import Judgement
 from strop_job.outcome import now
 from strop_job.records import MadeFrom
 

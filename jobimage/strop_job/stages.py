@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import JsonValue
 
@@ -80,6 +81,26 @@ Report = Callable[[float, str], None]
 """Tells the share of the stage that is done (0 to 1) and what it is doing; raises Evicted after SIGTERM."""
 
 
+class SharedCache(Protocol):
+    """Bytes that the runs of one namespace share and may lose at any time, such as a compiler's timing cache."""
+
+    def read(self, name: str) -> bytes | None:
+        """The newest bytes under a name; None when there are none."""
+
+    def update(self, name: str, merge: Callable[[bytes | None], bytes]) -> None:
+        """Replaces the bytes by `merge(newest)`; once more, with newer ones, whenever another writer was faster."""
+
+
+class NoCache:
+    """Remembers nothing."""
+
+    def read(self, name: str) -> bytes | None:
+        """None."""
+
+    def update(self, name: str, merge: Callable[[bytes | None], bytes]) -> None:
+        """Nothing."""
+
+
 @dataclass(frozen=True)
 class StageContext:
     """All a stage may use."""
@@ -90,6 +111,7 @@ class StageContext:
     inputs: Mapping[str, Artifact]
     """By the names of `Stage.needs`, already on the disk."""
     report: Report
+    cache: SharedCache = field(default_factory=NoCache)
 
     @property
     def spec(self) -> ModelOptimizationSpec:

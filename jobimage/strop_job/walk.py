@@ -18,7 +18,8 @@ from strop_job.plan import Plan
 from strop_job.progress import Reporter, Tracker
 from strop_job.records import MadeFrom, Record, RecordLost, Records, made_from
 from strop_job.stages import Artifact, Stage, StageContext
-from strop_job.store.objects import ObjectStore
+from strop_job.store.objects import ObjectStore, join
+from strop_job.store.shared import StoredCache
 
 MEND_ATTEMPTS = 3
 """Times a record whose blobs turn out to be lost is made again within one run."""
@@ -108,6 +109,7 @@ class Walk:
         """The records are those of another attempt, perhaps on another machine."""
         self._artifacts: dict[str, Artifact] = {}
         self._fingerprint = fingerprint_of(plan, shop.hardware)
+        self._cache = StoredCache(shop.store, join(shop.records.prefix_uri, "caches"))
 
     @property
     def rows(self) -> tuple[StageRow, ...]:
@@ -164,7 +166,7 @@ class Walk:
         self.current = stage.name
         self.tracker.begin(stage.name, stage.weight, measuring=stage.measuring, silence_seconds=stage.silence_seconds)
         folder, began = self._folder(stage.name), time.monotonic()
-        made = stage.run(StageContext(self.plan.request, folder, inputs, self.tracker.report))
+        made = stage.run(StageContext(self.plan.request, folder, inputs, self.tracker.report, self._cache))
         seconds, origin = time.monotonic() - began, self._origin(stage)
         self.tracker.keep()
         record = self.shop.records.commit(

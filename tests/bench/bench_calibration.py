@@ -53,7 +53,7 @@ def ours(calibrator: str, samples: int, scratch: Path) -> None:
     from strop_api.steps import QuantizeStep
     from strop_job.calibration import calibrate, float_tensors
     from strop_job.stages import Artifact, ArtifactKind
-    from strop_job.steps.quantize.prepare import prepare
+    from strop_job.steps.quantize.onnx_graph.prepare import prepare
 
     prepared = prepare(Artifact(ArtifactKind.ONNX_GRAPH, model().parent, (model().name,)), scratch)
     nodes = [n for n in prepared.model.graph.node if n.op_type in OPERATORS]

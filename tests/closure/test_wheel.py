@@ -79,9 +79,10 @@ from pathlib import Path
 import onnx, onnxruntime
 from onnx import TensorProto, helper
 from strop_api.targets import Accelerator, Runtime, Target
-from strop_job.backends import backend_for
+from strop_api.model import ModelSource
+from strop_job.backends import Compilation, backend_for
 from strop_job.errors import StropError
-from strop_job.stages import Artifact, ArtifactKind
+from strop_job.stages import Artifact, ArtifactKind, NoCache
 
 assert "CUDAExecutionProvider" in onnxruntime.get_available_providers(), onnxruntime.get_available_providers()
 x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", 4]) for n in "xy")
@@ -91,7 +92,10 @@ onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], 
 target = Target(name="gpu", runtime=Runtime.ONNX_RUNTIME, accelerator=Accelerator())
 try:
     graph = Artifact(ArtifactKind.ONNX_GRAPH, folder, ("model.onnx",))
-    engine = backend_for(target.runtime).compile(graph, target, Path(tempfile.mkdtemp()), lambda share, text: None)
+    inputs = [{"name": "x", "dtype": "float32", "shape": [1, 4]}]
+    model = ModelSource(uri="s3://models/m.onnx", format="Onnx", inputs=inputs)
+    work = Compilation(graph, model, target, Path(tempfile.mkdtemp()), lambda share, text: None, NoCache())
+    engine = backend_for(target.runtime).compile(work)
     backend_for(target.runtime).open(engine, target, threads=1)
 except StropError as error:
     print("refused:", error)

@@ -30,7 +30,7 @@ class Image:
 
 _SOURCES = ("pyproject.toml", "README.md", "LICENSE", "requirements", "crds/strop_api", "operator", "jobimage")
 OPERATOR = Image("strop-operator", ROOT / "operator/Dockerfile", ROOT, _SOURCES)
-WORKER = Image("strop-worker", ROOT / "jobimage/Dockerfile", ROOT, _SOURCES, ("RUNTIME=cpu",))
+WORKER = Image("strop-worker", ROOT / "jobimage/Dockerfile", ROOT, _SOURCES, ("RUNTIME=rtx",))
 
 
 def minio(binary: Path) -> Image:

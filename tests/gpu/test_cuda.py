@@ -201,11 +201,12 @@ def test_no_more_is_claimed_than_was_executed(walked: Walked, tmp_path: Path) ->
     inspection = walked.facts("verify")["inspection"]
     work = computing(executed(walked, tmp_path))
     assert inspection["macs"] == pytest.approx(MACS, rel=1e-6)
-    kinds = {"integerMacs": ("int8", "uint8"), "halfMacs": ("float16",)}
+    kinds = {"int8": ("int8", "uint8"), "fp16": ("float16",)}
+    done = inspection["macsByFormat"]
     for claim, types in kinds.items():
         ran = any(first_operand(node) in types for node in work)
-        assert bool(inspection[claim]) is ran, f"{claim} = {inspection[claim]}, executed: {work}"
-    part = inspection["integerMacs" if walked.recipe == "int8" else "halfMacs"]
+        assert bool(done.get(claim)) is ran, f"{claim} = {done.get(claim)}, executed: {work}"
+    part = done.get(walked.recipe, 0)
     target = walked.finished.result.target
     assert target is not None
     assert target.realised_precision is not None

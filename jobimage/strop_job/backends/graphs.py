@@ -1,10 +1,12 @@
 """ONNX graphs on the disk, between the worker's own stages: read, written, walked, named."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 
+from strop_job.backends.base import Arithmetic
 from strop_job.errors import InvalidInput
 from strop_job.stages import Artifact
 
@@ -67,3 +69,41 @@ def name_nodes(model: onnx.ModelProto) -> None:
 def opset(model: onnx.ModelProto) -> int:
     """Version of the standard operators."""
     return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
+
+
+HALVES = frozenset({onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
+INTEGER_OPS: dict[str, str] = {
+    "ConvInteger": "Conv", "MatMulInteger": "MatMul", "QLinearConv": "Conv", "QLinearMatMul": "MatMul",
+    "MatMulIntegerToFloat": "MatMul", "DynamicQuantizeMatMul": "MatMul", "QGemm": "Gemm", "QAttention": "Attention",
+    "DynamicQuantizeLSTM": "LSTM", "QEmbedLayerNormalization": "EmbedLayerNormalization",
+}  # fmt: skip
+"""Operators that compute in integers, and what they stand for."""
+COMPUTE = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
+"""Operators worth quantizing: without one of them nothing becomes faster."""
+
+
+def arithmetic_of(path: Path) -> Arithmetic:
+    """What a written graph computes with."""
+    content = onnx.load(str(path), load_external_data=False)
+    half = any(w.data_type in HALVES for w in content.graph.initializer)
+    return Arithmetic(bool(integer_nodes(content)), half)
+
+
+def integer_nodes(model: onnx.ModelProto) -> Counter[str]:
+    """Nodes that will run in integers, by the operator they stand for.
+
+    Either an integer operator, or one whose every operand comes from a DequantizeLinear (which runtimes fuse).
+    """
+    dequantized = {out for n in model.graph.node if n.op_type == "DequantizeLinear" for out in n.output}
+    found: Counter[str] = Counter()
+    for node in model.graph.node:
+        if node.op_type in INTEGER_OPS:
+            found[INTEGER_OPS[node.op_type]] += 1
+        elif node.op_type not in ("QuantizeLinear", "DequantizeLinear") and _fed_by(node, dequantized):
+            found[node.op_type] += 1
+    return found
+
+
+def _fed_by(node: onnx.NodeProto, dequantized: set[str]) -> bool:
+    operands = list(node.input[:2] if node.op_type in COMPUTE else node.input[:1])
+    return bool(operands) and all(name in dequantized for name in operands)

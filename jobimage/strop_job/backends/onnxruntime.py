@@ -10,13 +10,14 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from strop_api.targets import GraphOptimization, OnnxRuntimeOptions, Target
-from strop_job.backends.base import Arrays, Inspection
-from strop_job.backends.graphs import is_large
+from strop_job.backends.base import Arithmetic, Arrays, Compilation, Inspection
+from strop_job.backends.graphs import arithmetic_of, is_large
 from strop_job.backends.profile import compute_by_format, node_counts
 from strop_job.errors import InvalidInput, StropError, Unsupported
-from strop_job.stages import Artifact, ArtifactKind, Report
+from strop_job.stages import Artifact, ArtifactKind
 
 ENGINE_FILE = "engine.onnx"
 EXTERNAL_FILE = "engine.onnx.data"
@@ -95,16 +96,17 @@ class OnnxRuntimeBackend:
         if provider not in ort.get_available_providers():
             raise _no_provider(target, provider, "it is not part of the ONNX Runtime in this image")
 
-    def compile(self, graph: Artifact, target: Target, folder: Path, report: Report) -> Artifact:
+    def compile(self, work: Compilation) -> Artifact:
         """Writes `engine.onnx`, optimized at the target's level for this very processor."""
+        target, folder = work.target, work.folder
         self.check(target)
-        report(0.0, "optimizing the graph")
+        work.report(0.0, "optimizing the graph")
         engine = folder / ENGINE_FILE
         options = session_options(level(target), threads=1)
         options.optimized_model_filepath = str(engine)
-        if is_large(size_bytes(graph)):
+        if is_large(size_bytes(work.graph)):
             options.add_session_config_entry("session.optimized_model_external_initializers_file_name", EXTERNAL_FILE)
-        self._load(graph.entry, options, target)
+        session = self._load(work.graph.entry, options, target)
         files = (ENGINE_FILE, *(n for n in (EXTERNAL_FILE,) if (folder / n).exists()))
         made = Artifact(ArtifactKind.ENGINE, folder, files)
         facts = {
@@ -113,9 +115,11 @@ class OnnxRuntimeBackend:
             "provider": provider_for(target),
             "graphOptimization": options_of(target).graph_optimization.value,
             "sizeBytes": size_bytes(made),
+            "inputs": [_tensor(i) for i in session.get_inputs()],
+            "outputs": [_tensor(o) for o in session.get_outputs()],
             "nodes": dict(sorted(node_counts(engine).items())),
         }
-        report(1.0, "engine written")
+        work.report(1.0, "engine written")
         return Artifact(ArtifactKind.ENGINE, folder, files, facts)
 
     def open(
@@ -145,7 +149,11 @@ class OnnxRuntimeBackend:
             finally:
                 events = Path(session.end_profiling())
             compute = compute_by_format(events, engine.entry)
-        return Inspection(nodes, compute.total, compute.integer, compute.half, dict(shapes), compute.note)
+        return Inspection(nodes, compute.layers, dict(shapes), compute.note)
+
+    def arithmetic(self, graph: Artifact) -> Arithmetic:
+        """Read from the operators and the weights of the file."""
+        return arithmetic_of(graph.entry)
 
     def _load(self, path: Path, options: ort.SessionOptions, target: Target) -> ort.InferenceSession:
         """A session whose provider is the one that was asked for."""
@@ -158,6 +166,12 @@ class OnnxRuntimeBackend:
         if session.get_providers()[0] != provider:
             raise _no_provider(target, provider, f"it fell back to {session.get_providers()[0]}")
         return session
+
+
+def _tensor(value: ort.NodeArg) -> dict[str, JsonValue]:
+    """Name, element type and shape of an input or output; -1 where the size is dynamic."""
+    shape = [size if isinstance(size, int) else -1 for size in value.shape]
+    return {"name": value.name, "dtype": np.dtype(element_type(value.type)).name, "shape": list(shape)}
 
 
 def session_options(graph_level: ort.GraphOptimizationLevel, *, threads: int) -> ort.SessionOptions:

@@ -14,6 +14,7 @@ from typing import Any
 
 import onnx
 
+from strop_job.backends.base import Layer, NumberFormat
 from strop_job.backends.graphs import all_nodes
 
 INTEGERS = frozenset({"int8", "uint8"})
@@ -26,6 +27,9 @@ MATMULS = frozenset(
 )  # fmt: skip
 INTEGER_INSIDE = frozenset({"DynamicQuantizeMatMul", "DynamicQuantizeLSTM"})
 """Take floats and quantize them themselves."""
+FOUR_BITS_INSIDE = frozenset({"MatMulNBits"})
+"""Take floats and weights of 4 bits."""
+FLOATS = {"float": NumberFormat.FP32, "float16": NumberFormat.FP16, "bfloat16": NumberFormat.BF16}
 UNCOUNTED = frozenset(
     {"LSTM", "GRU", "RNN", "DynamicQuantizeLSTM", "Attention", "QAttention", "MultiHeadAttention", "Einsum",
      "ConvTranspose", "QLinearConvTranspose"}
@@ -35,11 +39,9 @@ UNCOUNTED = frozenset(
 
 @dataclass(frozen=True)
 class Compute:
-    """Multiply-accumulates of one call."""
+    """What one call executed."""
 
-    total: int
-    integer: int
-    half: int
+    layers: tuple[Layer, ...]
     note: str
 
 
@@ -52,7 +54,7 @@ def compute_by_format(profile: Path, engine: Path) -> Compute:
     """Sums the multiply-accumulates of the convolutions and matrix products in a profile of one call."""
     graph = onnx.load(str(engine), load_external_data=False).graph
     weights = _conv_weights(graph)
-    total: Counter[str] = Counter()
+    layers: list[Layer] = []
     uncounted: Counter[str] = Counter()
     for event in json.loads(profile.read_text()):
         arguments = event.get("args", {})
@@ -61,10 +63,12 @@ def compute_by_format(profile: Path, engine: Path) -> Compute:
             continue
         if operator in UNCOUNTED:
             uncounted[operator] += 1
-        macs = _macs(operator, arguments, weights.get(event["name"].removesuffix("_kernel_time")))
-        total[_format(operator, arguments)] += macs
+        name = event["name"].removesuffix("_kernel_time")
+        layers.append(
+            Layer(name, operator, _format(operator, arguments), _macs(operator, arguments, weights.get(name)))
+        )
     note = "".join(f"{n} {op} not counted; " for op, n in sorted(uncounted.items())).rstrip("; ")
-    return Compute(sum(total.values()), total["integer"], total["half"], note)
+    return Compute(tuple(layers), note)
 
 
 def _conv_weights(graph: onnx.GraphProto) -> Mapping[str, tuple[int, ...]]:
@@ -102,11 +106,13 @@ def _inner(left: tuple[int, ...], out: tuple[int, ...]) -> int:
     return last // out[-2] if out[-2] and last % out[-2] == 0 else left[-1]
 
 
-def _format(operator: str, arguments: Mapping[str, Any]) -> str:
+def _format(operator: str, arguments: Mapping[str, Any]) -> NumberFormat:
     kinds = [kind for entry in arguments["input_type_shape"] for kind in entry]
+    if operator in FOUR_BITS_INSIDE:
+        return NumberFormat.INT4
     if operator in INTEGER_INSIDE or (kinds and kinds[0] in INTEGERS):
-        return "integer"
-    return "half" if kinds and kinds[0] == "float16" else "float"
+        return NumberFormat.INT8
+    return FLOATS.get(kinds[0], NumberFormat.UNKNOWN) if kinds else NumberFormat.UNKNOWN
 
 
 def _shapes(entries: list[dict[str, list[int]]]) -> list[tuple[int, ...]]:

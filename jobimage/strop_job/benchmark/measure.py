@@ -12,7 +12,7 @@ import numpy as np
 from strop_job.benchmark.contender import Contender
 from strop_job.benchmark.inputs import Arrays
 from strop_job.benchmark.protocol import Answer, Setup, Turn
-from strop_job.evidence import Latencies
+from strop_job.judgement.evidence import Latencies
 from strop_job.stages import Report
 
 ROUNDS = 40

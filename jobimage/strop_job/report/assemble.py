@@ -7,8 +7,9 @@ from strop_api.identity import spec_hash
 from strop_api.result import RunRequest
 from strop_api.targets import Target
 from strop_job.benchmark.variants import LEAST_CALLS_FOR_P99, Variant
-from strop_job.evidence import Latencies, gather
-from strop_job.losses import method
+from strop_job.judgement.evidence import Latencies, gather
+from strop_job.judgement.losses import method
+from strop_job.judgement.statistics import LEVEL, quantile_interval
 from strop_job.outcome import realised_precision
 from strop_job.report.document import (
     Calibration,
@@ -19,7 +20,6 @@ from strop_job.report.document import (
     VariantFigures,
 )
 from strop_job.report.run import RunReport
-from strop_job.statistics import LEVEL, quantile_interval
 
 T = TypeVar("T")
 

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from strop_api.targets import SpeedupOver
-from strop_job.evidence import Latencies
-from strop_job.figures import bytes_text, microseconds_text, points_text, seconds_text
-from strop_job.headline import PHRASES
+from strop_job.judgement.evidence import Latencies
+from strop_job.judgement.figures import bytes_text, microseconds_text, points_text, seconds_text
+from strop_job.judgement.headline import PHRASES
 from strop_job.report.document import CalibratedTensor, ReportDocument
 from strop_job.report.svg import COLORS, drawing, embed
 

@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from strop_api.result import Outcome, RunRequest
 from strop_api.status import ArtifactRef
-from strop_job.gates import Judgement
+from strop_job.judgement.gates import Judgement
 from strop_job.outcome import StageRow
 from strop_job.stages import Artifact, Facts
 

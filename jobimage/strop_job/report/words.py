@@ -8,8 +8,15 @@ from typing import Any
 from strop_api.result import Outcome
 from strop_api.status import GateStatus, GateVerdict
 from strop_api.targets import SpeedupOver
-from strop_job.figures import bytes_text, metric_text, microseconds_text, percent_text, points_text, seconds_text
-from strop_job.headline import PHRASES
+from strop_job.judgement.figures import (
+    bytes_text,
+    metric_text,
+    microseconds_text,
+    percent_text,
+    points_text,
+    seconds_text,
+)
+from strop_job.judgement.headline import PHRASES
 from strop_job.outcome import FP32_KERNELS
 from strop_job.report.document import ReportDocument
 
@@ -201,10 +208,10 @@ def _closeness_rows(report: ReportDocument) -> Iterator[tuple[str, str]]:
 def _inspection_rows(report: ReportDocument) -> Iterator[tuple[str, str]]:
     """How the engine really computes; fp16 on a CPU is said to be none, and why."""
     seen = report.inspection
-    macs, integer, half = (seen.get(name) for name in ("macs", "integerMacs", "halfMacs"))
-    if isinstance(macs, int) and isinstance(integer, int) and isinstance(half, int) and macs > 0:
-        shares = f"{percent_text(integer / macs)} in 8-bit integers, {percent_text(half / macs)} in fp16"
-        yield "Compute", f"of {macs:,} multiply-accumulates {shares}, the rest in fp32"
+    macs, done = seen.get("macs"), seen.get("macsByFormat")
+    if isinstance(macs, int) and isinstance(done, dict) and macs > 0:
+        shares = ", ".join(f"{percent_text(part / macs)} in {name}" for name, part in sorted(done.items()))
+        yield "Compute", f"of {macs:,} multiply-accumulates {shares}"
     if report.realised_precision.endswith(FP32_KERNELS):
         yield "Precision", FP16_ON_CPU
     note = seen.get("note")

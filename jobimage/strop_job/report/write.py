@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 from pydantic import ValidationError
 
-from strop_job.evidence import Latencies, read_latencies
+from strop_job.judgement.evidence import Latencies, read_latencies
 from strop_job.report import words
 from strop_job.report.assemble import assemble
 from strop_job.report.document import ReportDocument

@@ -7,12 +7,13 @@ from pydantic import JsonValue
 
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.targets import Target
+from strop_job.backends import TRAITS
 from strop_job.benchmark.inputs import shapes_of, synthetic
 from strop_job.benchmark.measure import Measured, Schedule, measure
 from strop_job.benchmark.protocol import Setup
 from strop_job.benchmark.variants import LEAST_CALLS_FOR_P99, SAMPLES_FILE
-from strop_job.evidence import Latencies
 from strop_job.hardware import this_machine
+from strop_job.judgement.evidence import Latencies
 from strop_job.stages import Artifact, ArtifactKind, Stage, StageContext
 
 SPINNING = True
@@ -42,7 +43,7 @@ def benchmark_stage(engines: Mapping[str, str], spec: ModelOptimizationSpec, tar
         run=lambda context: _run(context, engines),
         parameters=parameters,
         needs=tuple(dict.fromkeys(engines.values())),
-        libraries=("onnxruntime", "numpy"),
+        libraries=(*TRAITS[target.runtime].libraries, "numpy"),
         hardware=True,
         max_age_seconds=spec.benchmark.max_age_seconds,
         weight=3.0,

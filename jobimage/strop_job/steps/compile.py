@@ -2,22 +2,27 @@
 
 from functools import partial
 
+from strop_api.optimization import ModelOptimizationSpec
 from strop_api.targets import Target
-from strop_job.backends import backend_for
+from strop_job.backends import TRAITS, Compilation, backend_for
 from strop_job.hardware import require, this_machine
 from strop_job.stages import WHOLE_SECONDS, Artifact, Stage, StageContext
 
 
-def compile_stage(name: str, graph: str, target: Target) -> Stage:
-    """ONNX_GRAPH of stage `graph` to ENGINE. Facts: runtime, version, provider, graphOptimization, sizeBytes, nodes."""
+def compile_stage(name: str, graph: str, spec: ModelOptimizationSpec, target: Target) -> Stage:
+    """The graph of stage `graph` to ENGINE. Facts: as `Backend.compile` says, and the runtime's own."""
     return Stage(
         name=name,
         kind="Compile",
-        version=1,
+        version=2,
         run=partial(run_compile, graph=graph),
-        parameters={"target": target.model_dump(mode="json", by_alias=True, exclude={"name", "optional"})},
+        parameters={
+            "target": target.model_dump(mode="json", by_alias=True, exclude={"name", "optional"}),
+            "inputs": [tensor.model_dump(mode="json", by_alias=True) for tensor in spec.model.inputs],
+            "dimensions": [dimension.model_dump(mode="json", by_alias=True) for dimension in spec.model.dimensions],
+        },
         needs=(graph,),
-        libraries=("onnxruntime",),
+        libraries=TRAITS[target.runtime].libraries,
         hardware=True,
         weight=0.5,
         silence_seconds=WHOLE_SECONDS,
@@ -28,4 +33,5 @@ def run_compile(context: StageContext, graph: str) -> Artifact:
     """Refuses the wrong machine, then compiles."""
     target = context.target
     require(target, context.spec.targets.index(target), this_machine())
-    return backend_for(target.runtime).compile(context.inputs[graph], target, context.folder, context.report)
+    work = Compilation(context.inputs[graph], context.spec.model, target, context.folder, context.report, context.cache)
+    return backend_for(target.runtime).compile(work)

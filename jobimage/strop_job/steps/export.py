@@ -1,9 +1,11 @@
-"""The stage `export`: the model as it was given becomes one ONNX graph with the spec's dynamic dimensions."""
+"""The stage `export`: the model as it was given becomes one graph with the spec's dynamic dimensions."""
+
+from functools import partial
 
 from strop_api.model import ModelFormat, ModelSource
 from strop_api.optimization import ModelOptimizationSpec
 from strop_job.errors import Unsupported
-from strop_job.stages import WHOLE_SECONDS, Artifact, Stage, StageContext
+from strop_job.stages import WHOLE_SECONDS, Artifact, ArtifactKind, Stage, StageContext
 
 NAME = "export"
 SOURCE_STAGE = "resolve-model"
@@ -12,17 +14,17 @@ CODE_STAGE = "resolve-source"
 TORCH_LIBRARIES = ("torch", "onnxscript", "onnx", "safetensors")
 
 
-def export_stage(spec: ModelOptimizationSpec) -> Stage:
-    """SOURCE to ONNX_GRAPH. Facts: opset, irVersion, inputs, outputs, operators, parity, sizeBytes, format."""
+def export_stage(spec: ModelOptimizationSpec, kind: ArtifactKind = ArtifactKind.ONNX_GRAPH) -> Stage:
+    """SOURCE to ONNX_GRAPH or EXPORTED_PROGRAM. Facts: inputs, outputs, operators, parity, sizeBytes; ONNX: opset."""
     model = spec.model
-    from_onnx = model.format is ModelFormat.ONNX
+    from_onnx, to_onnx = model.format is ModelFormat.ONNX, kind is ArtifactKind.ONNX_GRAPH
     parameters = model.model_dump(mode="json", by_alias=True, exclude={"uri", "digest"}, exclude_defaults=True)
     return Stage(
         name=NAME,
         kind="Export",
         version=1,
-        run=run_export,
-        parameters={**parameters, "seed": spec.seed},
+        run=partial(run_export, kind=kind),
+        parameters={**parameters, "seed": spec.seed, **({} if to_onnx else {"kind": kind.value})},
         needs=(SOURCE_STAGE, CODE_STAGE) if _has_code(model) else (SOURCE_STAGE,),
         libraries=("onnx",) if from_onnx else TORCH_LIBRARIES,
         weight=0.2 if from_onnx else 2.0,
@@ -30,12 +32,16 @@ def export_stage(spec: ModelOptimizationSpec) -> Stage:
     )
 
 
-def run_export(context: StageContext) -> Artifact:
+def run_export(context: StageContext, kind: ArtifactKind = ArtifactKind.ONNX_GRAPH) -> Artifact:
     """Export or validate, then try the graph at every size the spec allows."""
     model = context.spec.model
     refuse_code(model, allowed=context.request.allow_code)
     from strop_job.models.graph import from_onnx, from_torch
 
+    if kind is ArtifactKind.EXPORTED_PROGRAM:
+        from strop_job.models.program import to_program
+
+        return to_program(context, context.inputs[SOURCE_STAGE], context.inputs.get(CODE_STAGE))
     if model.format is ModelFormat.ONNX:
         return from_onnx(context, context.inputs[SOURCE_STAGE])
     return from_torch(context, context.inputs[SOURCE_STAGE], context.inputs.get(CODE_STAGE))

@@ -16,17 +16,17 @@ from pydantic import JsonValue
 from strop_api.model import TaskType
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.targets import Target
-from strop_job import parity
-from strop_job.backends import Session, backend_for
+from strop_job.backends import TRAITS, Session, backend_for
 from strop_job.batches import batch_size, fitted
 from strop_job.benchmark.inputs import optimum_shape
 from strop_job.data import Samples, open_samples
 from strop_job.errors import InvalidInput
-from strop_job.fidelity import Fidelity
 from strop_job.hardware import this_machine
 from strop_job.stages import Artifact, ArtifactKind, Stage, StageContext
 from strop_job.tasks import MetricSamples, evaluate
 from strop_job.tasks.evaluation import output_of
+from strop_job.verification import parity
+from strop_job.verification.fidelity import Fidelity
 
 ENGINE, ORIGINAL, EXPORT, EVALUATION = "compile", "compile-original", "export", "resolve-evaluation"
 SAMPLES_FILE = "samples.npz"
@@ -56,7 +56,7 @@ def verify_stage(spec: ModelOptimizationSpec, target: Target, last: str) -> Stag
             "target": target.model_dump(mode="json", by_alias=True, exclude={"name", "optional"}),
         },
         needs=tuple(dict.fromkeys((ENGINE, ORIGINAL, EXPORT, last, EVALUATION))),
-        libraries=("onnxruntime", "numpy"),
+        libraries=(*TRAITS[target.runtime].libraries, "numpy"),
         hardware=True,
         weight=2.0,
     )
@@ -130,15 +130,13 @@ def _compare(
     *,
     share: float,
 ) -> dict[str, JsonValue]:
-    from strop_job.steps.quantize.checks import arithmetic_of  # onnx: only when the stage runs
-
     model = context.spec.model
     points = []
     for sizes in parity.sizes_to_try(model):
         points.append(parity.compare(engine, graph, original, samples, model, sizes))
         context.report(share, f"compared at {', '.join(f'{n}={s}' for n, s in sizes.items()) or 'the fixed shape'}")
-    integer, half = arithmetic_of(written.entry)
-    return parity.facts(points, parity.tolerance(points, integer=integer, half=half))
+    found = backend_for(context.target.runtime).arithmetic(written)
+    return parity.facts(points, parity.tolerance(points, integer=found.integer, half=found.half))
 
 
 def _evaluate(

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from strop_api.model import Metric, TaskSpec
 from strop_job.errors import InvalidInput, Unsupported
-from strop_job.statistics import macro_f1
+from strop_job.judgement.statistics import macro_f1
 
 Array = NDArray[np.generic]
 Floats = NDArray[np.float64]

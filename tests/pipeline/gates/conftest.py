@@ -11,8 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.result import RunRequest
-from strop_job.backends import backend_for
-from strop_job.stages import Artifact, ArtifactKind, Report, StageContext
+from strop_job.backends import Compilation, backend_for
+from strop_job.stages import Artifact, ArtifactKind, NoCache, Report, StageContext
 
 WIDTH = 64
 
@@ -81,8 +81,9 @@ def make_engine(tmp_path: Path, make_spec: MakeSpec) -> MakeEngine:
         graph = Artifact(ArtifactKind.ONNX_GRAPH, folder, ("model.onnx",))
         engine = tmp_path / f"engine-{name}"
         engine.mkdir()
-        target = make_spec().targets[0]
-        return backend_for(target.runtime).compile(graph, target, engine, quiet)
+        spec = make_spec()
+        target = spec.targets[0]
+        return backend_for(target.runtime).compile(Compilation(graph, spec.model, target, engine, quiet, NoCache()))
 
     return make
 

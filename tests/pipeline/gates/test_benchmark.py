@@ -17,10 +17,10 @@ from strop_job.benchmark.inputs import synthetic
 from strop_job.benchmark.measure import Schedule, calls_per_turn
 from strop_job.benchmark.protocol import Setup
 from strop_job.errors import Evicted, StropError
-from strop_job.evidence import read_latencies
-from strop_job.headline import compare
+from strop_job.judgement.evidence import read_latencies
+from strop_job.judgement.headline import compare
 from strop_job.stages import Artifact, ArtifactKind
-from strop_job.statistics import LEVEL, Interval
+from strop_job.judgement.statistics import LEVEL, Interval
 from strop_job.steps.benchmark import benchmark_stage
 
 ENGINES = {"original": "compile-original", "optimized": "compile"}

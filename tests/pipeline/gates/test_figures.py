@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strop_api.status import MetricFigures, Speedup
-from strop_job.figures import (
+from strop_job.judgement.figures import (
     bytes_text,
     figure,
     metric_text,
@@ -14,7 +14,7 @@ from strop_job.figures import (
     points_text,
     seconds_text,
 )
-from strop_job.headline import loss_text
+from strop_job.judgement.headline import loss_text
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))

@@ -10,8 +10,8 @@ from strop_api.optimization import ModelOptimizationSpec
 from strop_api.result import Outcome
 from strop_api.status import GateStatus, GateVerdict
 from strop_job.errors import InvalidInput
-from strop_job.evidence import Evidence, Latencies, MetricEvidence
-from strop_job.gates import Judgement, judge, judge_evidence
+from strop_job.judgement.evidence import Evidence, Latencies, MetricEvidence
+from strop_job.judgement.gates import Judgement, judge, judge_evidence
 from strop_job.stages import Artifact, ArtifactKind
 
 PASSED, MISSED, NOT_MEASURED = GateVerdict.PASSED, GateVerdict.MISSED, GateVerdict.NOT_MEASURED

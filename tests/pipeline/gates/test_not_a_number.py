@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from strop_api.result import Outcome
-from strop_job.gates import judge
+from strop_job.judgement.gates import judge
 from strop_job.records import Records
 from strop_job.stages import Artifact, ArtifactKind
 from strop_job.store.local import LocalStore

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strop_job.statistics import (
+from strop_job.judgement.statistics import (
     _nam_blackwelder,
     _tango,
     bootstrap,

@@ -8,10 +8,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from strop_api.model import ModelSource
+from strop_api.steps import Precision
 from strop_api.targets import Runtime, Target
-from strop_job.backends import backend_for
+from strop_job.backends import Compilation, backend_for
 from strop_job.errors import InvalidInput, Unsupported
-from strop_job.stages import Artifact, ArtifactKind
+from strop_job.stages import Artifact, ArtifactKind, NoCache
 from strop_job.steps.compile import compile_stage
 from strop_job.steps.quantize import quantize_stage
 
@@ -19,6 +21,13 @@ from .conftest import Bench, small_cnn
 
 CPU = Target(name="cpu", runtime=Runtime.ONNX_RUNTIME)
 ORT = backend_for(Runtime.ONNX_RUNTIME)
+
+
+def work_on(graph: Artifact, target: Target, folder: Path) -> Compilation:
+    """A compilation as a stage would ask for it; ONNX Runtime needs no dimensions."""
+    model = ModelSource(uri="s3://models/m.onnx", format="Onnx", inputs=[{"name": "x", "dtype": "float32", "shape": [1]}])
+    return Compilation(graph, model, target, folder, silent, NoCache())
+
 IMAGES = {"image": np.random.default_rng(3).standard_normal((2, 3, 16, 16)).astype(np.float32)}
 
 
@@ -49,7 +58,7 @@ def run(artifact: Artifact, target: Target = CPU, *, optimized: bool = True) -> 
 
 def test_an_engine_computes_what_its_graph_says(graph: Artifact, folder: Path) -> None:
     """Compiling changed the model."""
-    engine = ORT.compile(graph, CPU, folder, silent)
+    engine = ORT.compile(work_on(graph, CPU, folder))
     assert engine.kind is ArtifactKind.ENGINE
     np.testing.assert_allclose(run(engine), run(graph, optimized=False), rtol=1e-4, atol=1e-4)
     assert engine.facts["provider"] == "CPUExecutionProvider"
@@ -64,7 +73,7 @@ def test_the_level_of_optimization_is_the_targets(graph: Artifact, tmp_path: Pat
             {"name": "cpu", "runtime": "ONNXRuntime", "onnxRuntime": {"graphOptimization": level}}
         )
         (tmp_path / level).mkdir()
-        nodes[level] = ORT.compile(graph, target, tmp_path / level, silent).facts["nodes"]
+        nodes[level] = ORT.compile(work_on(graph, target, tmp_path / level)).facts["nodes"]
     assert "BatchNormalization" in nodes["Disable"]
     assert "BatchNormalization" not in nodes["All"]
 
@@ -74,7 +83,7 @@ def test_a_device_that_is_not_there_is_an_error_and_no_fallback(graph: Artifact,
     target = Target.model_validate({"name": "gpu", "runtime": "ONNXRuntime", "accelerator": {}})
     for attempt in (
         lambda: ORT.check(target),
-        lambda: ORT.compile(graph, target, folder, silent),
+        lambda: ORT.compile(work_on(graph, target, folder)),
         lambda: ORT.open(graph, target, threads=1),
     ):
         with pytest.raises(Unsupported, match="CUDAExecutionProvider") as caught:
@@ -87,7 +96,7 @@ def test_compiling_on_the_wrong_machine_is_refused(cnn: Callable[..., Bench]) ->
     """An engine optimized for another instruction set would be measured, and published for it."""
     bench = cnn(target={"cpu": {"isa": "no_such_isa"}})
     with pytest.raises(Unsupported, match="no_such_isa") as caught:
-        bench.run(compile_stage("compile", "export", bench.spec.targets[0]))
+        bench.run(compile_stage("compile", "export", bench.spec, bench.spec.targets[0]))
     assert caught.value.field == "spec.targets[0].cpu.isa"
 
 
@@ -104,7 +113,7 @@ def test_a_graph_too_new_for_the_runtime_says_so(tmp_path: Path, folder: Path, o
     model.opset_import[0].version, model.ir_version = opset, ir
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(Unsupported, match=f"IR {ir}, opset ai.onnx {opset}") as caught:
-        ORT.compile(Artifact(ArtifactKind.ONNX_GRAPH, tmp_path, ("model.onnx",)), CPU, folder, silent)
+        ORT.compile(work_on(Artifact(ArtifactKind.ONNX_GRAPH, tmp_path, ("model.onnx",)), CPU, folder))
     assert "older opset" in (caught.value.mend or "")
 
 
@@ -115,14 +124,14 @@ def test_an_unknown_operator_is_named(tmp_path: Path, folder: Path) -> None:
     model.opset_import.append(helper.make_opsetid("acme", 1))
     onnx.save(model, tmp_path / "model.onnx")
     with pytest.raises(Unsupported, match="Swoosh"):
-        ORT.compile(Artifact(ArtifactKind.ONNX_GRAPH, tmp_path, ("model.onnx",)), CPU, folder, silent)
+        ORT.compile(work_on(Artifact(ArtifactKind.ONNX_GRAPH, tmp_path, ("model.onnx",)), CPU, folder))
 
 
 def test_a_damaged_file_is_refused(graph: Artifact, folder: Path) -> None:
     """A traceback of the runtime would be the status."""
     graph.entry.write_bytes(graph.entry.read_bytes()[:200])
     with pytest.raises(InvalidInput, match=r"refuses model\.onnx"):
-        ORT.compile(graph, CPU, folder, silent)
+        ORT.compile(work_on(graph, CPU, folder))
 
 
 @pytest.mark.parametrize(
@@ -155,9 +164,9 @@ CNN_MACS = 2 * (16 * 16 * 16) * (3 * 3 * 3) + 2 * 16 * 5
 
 def test_compute_is_counted_from_what_runs(graph: Artifact, folder: Path) -> None:
     """The share of integer compute would be of a wrong whole."""
-    inspection = ORT.inspect(ORT.compile(graph, CPU, folder, silent), CPU, SHAPES)
+    inspection = ORT.inspect(ORT.compile(work_on(graph, CPU, folder)), CPU, SHAPES)
     assert inspection.macs == pytest.approx(CNN_MACS, rel=1e-6)
-    assert inspection.integer_share == 0.0
+    assert inspection.share(Precision.INT8) == 0.0
 
 
 @pytest.mark.parametrize("method", ["Static", "Dynamic"])
@@ -165,9 +174,9 @@ def test_integer_compute_is_told_apart(cnn: Callable[..., Bench], method: str, f
     """INT8 would be claimed where floats are computed."""
     bench = cnn(method=method)
     made = bench.run(quantize_stage(bench.spec.steps[0], "export", bench.spec, CPU))
-    inspection = ORT.inspect(ORT.compile(made, CPU, folder, silent), CPU, SHAPES)
-    assert inspection.integer_share is not None
-    assert inspection.integer_share > 0.95
+    inspection = ORT.inspect(ORT.compile(work_on(made, CPU, folder)), CPU, SHAPES)
+    assert inspection.share(Precision.INT8) is not None
+    assert inspection.share(Precision.INT8) > 0.95
     assert inspection.facts()["inspected"] is True
 
 
@@ -187,9 +196,9 @@ def test_what_cannot_be_run_on_zeros_is_not_inspected(tmp_path: Path, folder: Pa
         ir_version=10,
     )
     onnx.save(model, tmp_path / "model.onnx")
-    engine = ORT.compile(Artifact(ArtifactKind.ONNX_GRAPH, tmp_path, ("model.onnx",)), CPU, folder, silent)
+    engine = ORT.compile(work_on(Artifact(ArtifactKind.ONNX_GRAPH, tmp_path, ("model.onnx",)), CPU, folder))
     assert ORT.inspect(engine, CPU, {}).facts()["inspected"] is False
-    assert ORT.inspect(engine, CPU, {"rows": (2,)}).integer_share is None
+    assert ORT.inspect(engine, CPU, {"rows": (2,)}).share(Precision.INT8) is None
 
 
 @pytest.mark.parametrize("method", ["Static", "Dynamic"])
@@ -206,6 +215,6 @@ def test_weights_beyond_a_protobufs_limit_lie_beside_the_graph(
     bench = cnn(model, method=method)
     made = bench.run(quantize_stage(bench.spec.steps[0], "export", bench.spec, CPU))
     assert made.files == ("model.onnx", "model.onnx.data")
-    engine = bench.run(compile_stage("compile", "int8", CPU))
+    engine = bench.run(compile_stage("compile", "int8", bench.spec, CPU))
     assert engine.files[0] == "engine.onnx"
     np.testing.assert_allclose(run(engine), run(made, optimized=False), rtol=0.05, atol=0.05)

@@ -26,7 +26,7 @@ from strop_job.calibration.histogram import BINS_PER_SIDE, Histogram
 from strop_job.calibration.thresholds import entropy, entropy_half_bins, percentile
 from strop_job.errors import Unsupported
 from strop_job.stages import Artifact, ArtifactKind
-from strop_job.steps.quantize.prepare import Prepared, prepare
+from strop_job.steps.quantize.onnx_graph.prepare import Prepared, prepare
 
 OPERATORS = ["Conv", "MatMul"]
 

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from strop_job.errors import InvalidInput, StropError, Unsupported
 from strop_job.stages import Artifact, ArtifactKind, Stage
 from strop_job.steps.quantize import quantize_stage
-from strop_job.steps.quantize.checks import integer_nodes, prove
+from strop_job.steps.quantize.onnx_graph.checks import integer_nodes, prove
 
 from .conftest import Bench, small_cnn
 

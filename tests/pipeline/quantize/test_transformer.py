@@ -9,7 +9,7 @@ import numpy as np
 
 from strop_job.backends import backend_for
 from strop_job.benchmark.inputs import synthetic
-from strop_job.fidelity import Fidelity
+from strop_job.verification.fidelity import Fidelity
 from strop_job.stages import ArtifactKind
 from strop_job.steps.compile import compile_stage
 from strop_job.steps.export import export_stage
@@ -49,7 +49,7 @@ def test_dynamic_int8_keeps_the_embeddings_of_minilm(bench: Callable[[Mapping[st
     target = run.spec.targets[0]
     original = run.run(export_stage(run.spec))
     made = run.run(quantize_stage(run.spec.steps[0], "export", run.spec, target))
-    engine = run.run(compile_stage("compile", "int8", target))
+    engine = run.run(compile_stage("compile", "int8", run.spec, target))
     assert made.facts["quantized"]["MatMul"] == 36
     assert engine.entry.stat().st_size < 0.3 * original.entry.stat().st_size
 
@@ -60,5 +60,6 @@ def test_dynamic_int8_keeps_the_embeddings_of_minilm(bench: Callable[[Mapping[st
     fidelity.add(before, after)
     assert fidelity.facts()["cosine"] > 0.98
     inspection = backend_for(target.runtime).inspect(engine, target, {n: np.shape(a) for n, a in inputs.items()})
-    assert inspection.integer_share is not None
-    assert inspection.integer_share > 0.9
+    share = inspection.share(Precision.INT8)
+    assert share is not None
+    assert share > 0.9

@@ -10,7 +10,7 @@ import pytest
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.result import Outcome, RunRequest
 from strop_api.status import ArtifactRef
-from strop_job.gates import judge
+from strop_job.judgement.gates import judge
 from strop_job.outcome import StageRow
 from strop_job.report import RunReport
 from strop_job.stages import Artifact, ArtifactKind
@@ -71,7 +71,7 @@ def verify_artifact(folder: Path, lost: int, gained: int) -> Artifact:
         },
         "fidelity": {"cosine": 0.9937, "agreement": 0.981, "sqnrDecibels": 19.4},
         "parity": {"worst": 3.1e-6, "tolerance": 1e-3, "shapes": [[1, 64], [8, 256]]},
-        "inspection": {"inspected": True, "macs": 680_000_000, "integerMacs": 657_000_000, "halfMacs": 0},
+        "inspection": {"inspected": True, "macs": 680_000_000, "macsByFormat": {"fp32": 23_000_000, "int8": 657_000_000}},
     }
     return Artifact(ArtifactKind.MEASUREMENT, folder, ("samples.npz",), facts)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from strop_job.evidence import Latencies
+from strop_job.judgement.evidence import Latencies
 from strop_job.report.assemble import assemble
 from strop_job.report.document import CalibratedTensor, Calibration
 from strop_job.report.plots import calibrations, distinct, latency, shorten, symmetric_ticks

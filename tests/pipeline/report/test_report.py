@@ -129,7 +129,7 @@ def test_fp16_on_a_cpu_is_said_to_compute_in_fp32(make_run, tmp_path: Path) -> N
     document = run.request.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     document["steps"] = [{"name": "half", "type": "Quantize", "quantize": {"precision": "fp16", "method": "Cast"}}]
     request = run.request.model_copy(update={"spec": ModelOptimizationSpec.model_validate(document)})
-    inspection = {"inspected": True, "macs": 680_000_000, "integerMacs": 0, "halfMacs": 0}
+    inspection = {"inspected": True, "macs": 680_000_000, "macsByFormat": {"fp32": 680_000_000}}
     verify = replace(run.verify, facts={**run.verify.facts, "inspection": inspection})
     html, _ = write_report(tmp_path, replace(run, request=request, verify=verify))
     assert "compute in fp32" in html.read_text()

@@ -5,7 +5,7 @@ import pytest
 from strop_api.result import Outcome, encode
 from strop_api.status import GateStatus, GateVerdict, Latency, MetricFigures, Speedup
 from strop_job.errors import Evicted
-from strop_job.gates import Judgement
+from strop_job.judgement.gates import Judgement
 from strop_job.outcome import StageRow, make_result
 from strop_job.progress import Event, Tracker
 from strop_job.stages import Stage

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from strop_job.evidence import MetricEvidence
-from strop_job.statistics import (
+from strop_job.judgement.evidence import MetricEvidence
+from strop_job.judgement.statistics import (
     Floats,
     Interval,
     Ints,

@@ -13,8 +13,8 @@ from strop_api.steps import QuantizeStep
 from strop_api.support import IntegerFormat
 from strop_api.targets import Target
 from strop_job.calibration import TensorRange
-from strop_job.steps.quantize.forms import float_bias
-from strop_job.steps.quantize.prepare import Selection
+from strop_job.steps.quantize.onnx_graph.forms import float_bias
+from strop_job.steps.quantize.onnx_graph.prepare import Selection
 
 QUANTIZABLE: frozenset[str] = frozenset(QDQRegistry) | frozenset(QLinearOpsRegistry)
 

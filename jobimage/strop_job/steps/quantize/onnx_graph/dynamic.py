@@ -7,7 +7,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.registry import IntegerOpsRegistry
 
 from strop_api.steps import QuantizeStep
-from strop_job.steps.quantize.prepare import Prepared, Selection
+from strop_job.steps.quantize.onnx_graph.prepare import Prepared, Selection
 
 QUANTIZABLE: frozenset[str] = frozenset(IntegerOpsRegistry)
 

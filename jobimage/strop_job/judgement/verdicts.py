@@ -6,10 +6,10 @@ from strop_api.base import percent
 from strop_api.status import GateStatus, GateVerdict
 from strop_api.targets import MetricDropGate, SpeedupGate
 from strop_job.errors import InvalidInput
-from strop_job.evidence import Evidence, MetricEvidence
-from strop_job.figures import figure, percent_text, points_text
-from strop_job.headline import PHRASES, speed_text
-from strop_job.statistics import LEVEL, Interval, one_sided, wilson
+from strop_job.judgement.evidence import Evidence, MetricEvidence
+from strop_job.judgement.figures import figure, percent_text, points_text
+from strop_job.judgement.headline import PHRASES, speed_text
+from strop_job.judgement.statistics import LEVEL, Interval, one_sided, wilson
 
 
 def loss_words(

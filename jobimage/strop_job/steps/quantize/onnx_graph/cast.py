@@ -9,7 +9,7 @@ from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_floa
 
 from strop_api.steps import QuantizeStep
 from strop_job.errors import InvalidInput
-from strop_job.steps.quantize.prepare import Prepared, Selection
+from strop_job.steps.quantize.onnx_graph.prepare import Prepared, Selection
 
 LARGEST = float(np.finfo(np.float16).max)
 

@@ -1,7 +1,7 @@
 """Quantizing: prepare the graph, rewrite it with the method's own handler, write it, and prove what was written."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,20 +12,15 @@ from strop_api.steps import QuantizeMethod, QuantizeStep
 from strop_api.support import IntegerFormat
 from strop_job.backends import Arrays
 from strop_job.backends.graphs import MODEL_FILE, opset, save
-from strop_job.batches import batch_size, fitted
-from strop_job.benchmark.inputs import synthetic
 from strop_job.calibration import TensorRange, calibrate, float_tensors
-from strop_job.data import open_samples
 from strop_job.errors import InvalidInput, Unsupported
 from strop_job.hardware import this_machine
 from strop_job.stages import Artifact, ArtifactKind, StageContext
-from strop_job.steps.quantize import CALIBRATION, cast, dynamic, static
-from strop_job.steps.quantize.checks import prove, require_integers, scale_facts
-from strop_job.steps.quantize.forms import form_of
-from strop_job.steps.quantize.prepare import Prepared, Selection, prepare, select
-
-CALIBRATION_BATCH = 8
-"""Samples per call while observing: their activations are all that is held in memory."""
+from strop_job.steps.quantize.onnx_graph import cast, dynamic, static
+from strop_job.steps.quantize.onnx_graph.checks import prove, require_integers, scale_facts
+from strop_job.steps.quantize.onnx_graph.forms import form_of
+from strop_job.steps.quantize.onnx_graph.prepare import Prepared, Selection, prepare, select
+from strop_job.steps.quantize.samples import CalibrationBatches, synthetic_batch
 
 
 def run_quantize(context: StageContext, step: QuantizeStep, index: int, previous: str) -> Artifact:
@@ -66,13 +61,13 @@ def _dynamic(
     context.report(0.1, "quantizing weights")
     made = dynamic.dynamic(prepared, step, selection, scratch)
     found = require_integers(made, index)
-    return made, _integer_facts(made, found, form_of(step, context.target)), _synthetic(context)
+    return made, _integer_facts(made, found, form_of(step, context.target)), synthetic_batch(context)
 
 
 def _static(
     context: StageContext, step: QuantizeStep, index: int, prepared: Prepared, selection: Selection, scratch: Path
 ) -> Made:
-    batches = _Calibration(context)
+    batches = CalibrationBatches(context)
     tensors = float_tensors(prepared.model, selection.nodes(prepared.model))
     threads = this_machine().threads_for(context.target)
     ranges = calibrate(prepared.model, tensors, batches, step, threads=threads, done=batches.tell)
@@ -95,36 +90,10 @@ def _half(
             field=f"spec.steps[{index}].quantize",
             mend="check opTypes and excludeNodes",
         )
-    return made, {"format": "fp16", "scales": {"tensors": tensors}}, _synthetic(context)
+    return made, {"format": "fp16", "scales": {"tensors": tensors}}, synthetic_batch(context)
 
 
 _HANDLERS = {QuantizeMethod.DYNAMIC: _dynamic, QuantizeMethod.STATIC: _static, QuantizeMethod.CAST: _half}
-
-
-class _Calibration:
-    """The calibration batches of a run, counted as they pass; the first one is kept for the proof."""
-
-    def __init__(self, context: StageContext) -> None:
-        source = context.spec.data.calibration
-        if source is None:
-            raise InvalidInput("Static needs calibration data", field="spec.data.calibration", mend="name a source")
-        self._context = context
-        self._samples = open_samples(context.inputs[CALIBRATION], source, context.spec, "calibration")
-        self.first: Arrays = {}
-        self.seen = 0
-
-    def __iter__(self) -> Iterator[Arrays]:
-        size = batch_size(self._context.spec.model, CALIBRATION_BATCH)
-        for batch in self._samples.batches(size):
-            inputs = fitted(batch.inputs, self._context.spec.model)
-            self.first = self.first or inputs
-            yield inputs
-
-    def tell(self, samples: int) -> None:
-        """Reports how far the data is read."""
-        total = max(len(self._samples), 1)
-        self.seen = min(samples, total)
-        self._context.report(0.1 + 0.7 * self.seen / total, f"calibrating, sample {self.seen} of {total}")
 
 
 def _quantizable(step: QuantizeStep, prepared: Prepared) -> frozenset[str]:
@@ -146,7 +115,3 @@ def _calibration_facts(step: QuantizeStep, ranges: Mapping[str, TensorRange], sa
         "tensors": [tensor.facts(name) for name, tensor in ranges.items()],
         "largestClippedShare": max((r.clipped_share for r in ranges.values()), default=0.0),
     }
-
-
-def _synthetic(context: StageContext) -> Arrays:
-    return synthetic(context.spec.model, context.spec.seed)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from strop_api.status import MetricFigures
 from strop_api.targets import SpeedupOver
 from strop_job.benchmark.variants import Variant
-from strop_job.evidence import Latencies
-from strop_job.figures import bytes_text, metric_text, microseconds_text
-from strop_job.headline import compare, loss_text, speed_text
-from strop_job.statistics import LEVEL
+from strop_job.judgement.evidence import Latencies
+from strop_job.judgement.figures import bytes_text, metric_text, microseconds_text
+from strop_job.judgement.headline import compare, loss_text, speed_text
+from strop_job.judgement.statistics import LEVEL
 
 QUANTILES = (("latency p50", 0.5), ("latency p90", 0.9))
 

@@ -16,19 +16,18 @@ from strop_api.result import Outcome
 from strop_api.status import GateStatus, GateVerdict, Latency, MetricFigures, Speedup
 from strop_api.targets import Gates, LatencyGate, MetricDropGate, SpeedupOver, Target
 from strop_job.benchmark.variants import LEAST_CALLS_FOR_P99, Variant
-from strop_job.evidence import Evidence, gather
-from strop_job.figures import bytes_text, figure, microseconds_text
-from strop_job.headline import (
+from strop_job.judgement.evidence import Evidence, gather
+from strop_job.judgement.figures import bytes_text, figure, microseconds_text
+from strop_job.judgement.headline import (
     compare,
     latency_figures,
     metric_figures,
     speed_notes,
     speedup_figures,
 )
-from strop_job.losses import loss_points, loss_relative
-from strop_job.stages import Artifact
-from strop_job.statistics import LEVEL, quantile_interval
-from strop_job.verdicts import (
+from strop_job.judgement.losses import loss_points, loss_relative
+from strop_job.judgement.statistics import LEVEL, quantile_interval
+from strop_job.judgement.verdicts import (
     agreement_interval,
     at_least,
     at_most,
@@ -40,6 +39,7 @@ from strop_job.verdicts import (
     unmeasured,
     verdict,
 )
+from strop_job.stages import Artifact
 
 DEFAULT_DROP = MetricDropGate(max_points="1.0")
 """Applies when a spec names no gate at all."""

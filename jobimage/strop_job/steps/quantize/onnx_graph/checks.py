@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,44 +12,9 @@ from pydantic import JsonValue
 
 from strop_api.targets import Target
 from strop_job.backends import Arrays, backend_for
+from strop_job.backends.graphs import COMPUTE, integer_nodes
 from strop_job.errors import InvalidInput, StropError
 from strop_job.stages import Artifact
-
-INTEGER_OPS: dict[str, str] = {
-    "ConvInteger": "Conv", "MatMulInteger": "MatMul", "QLinearConv": "Conv", "QLinearMatMul": "MatMul",
-    "MatMulIntegerToFloat": "MatMul", "DynamicQuantizeMatMul": "MatMul", "QGemm": "Gemm", "QAttention": "Attention",
-    "DynamicQuantizeLSTM": "LSTM", "QEmbedLayerNormalization": "EmbedLayerNormalization",
-}  # fmt: skip
-"""Operators that compute in integers, and what they stand for."""
-COMPUTE = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
-"""Operators worth quantizing: without one of them nothing becomes faster."""
-
-
-def arithmetic_of(path: Path) -> tuple[bool, bool]:
-    """Whether a written graph computes in integers, and whether it holds weights in half precision."""
-    content = onnx.load(str(path), load_external_data=False)
-    half = any(w.data_type == onnx.TensorProto.FLOAT16 for w in content.graph.initializer)
-    return bool(integer_nodes(content)), half
-
-
-def integer_nodes(model: onnx.ModelProto) -> Counter[str]:
-    """Nodes that will run in integers, by the operator they stand for.
-
-    Either an integer operator, or one whose every operand comes from a DequantizeLinear (which runtimes fuse).
-    """
-    dequantized = {out for n in model.graph.node if n.op_type == "DequantizeLinear" for out in n.output}
-    found: Counter[str] = Counter()
-    for node in model.graph.node:
-        if node.op_type in INTEGER_OPS:
-            found[INTEGER_OPS[node.op_type]] += 1
-        elif node.op_type not in ("QuantizeLinear", "DequantizeLinear") and _fed_by(node, dequantized):
-            found[node.op_type] += 1
-    return found
-
-
-def _fed_by(node: onnx.NodeProto, dequantized: set[str]) -> bool:
-    operands = list(node.input[:2] if node.op_type in COMPUTE else node.input[:1])
-    return bool(operands) and all(name in dequantized for name in operands)
 
 
 def require_integers(model: onnx.ModelProto, index: int) -> Counter[str]:

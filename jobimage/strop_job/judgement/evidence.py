@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strop_job.benchmark.variants import SAMPLES_FILE
+from strop_job.judgement.statistics import Floats, Ints
 from strop_job.stages import Artifact, Facts
-from strop_job.statistics import Floats, Ints
 
 
 @dataclass(frozen=True)

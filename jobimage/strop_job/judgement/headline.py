@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from strop_api.status import Latency, MetricFigures, Speedup
 from strop_api.targets import SpeedupOver
 from strop_job.benchmark.variants import LEAST_CALLS_FOR_P99, LEAST_ROUNDS, UNQUANTIZED, Variant
-from strop_job.evidence import Latencies, MetricEvidence
-from strop_job.figures import figure, points_text, ratio_text
-from strop_job.losses import loss_points
-from strop_job.statistics import LEVEL, Interval, median_ratio
+from strop_job.judgement.evidence import Latencies, MetricEvidence
+from strop_job.judgement.figures import figure, points_text, ratio_text
+from strop_job.judgement.losses import loss_points
+from strop_job.judgement.statistics import LEVEL, Interval, median_ratio
 
 PHRASES = {
     SpeedupOver.ORIGINAL: "the original",
