@@ -8,7 +8,7 @@ READY := .venv/.ready
 export PYTHONWARNINGS := default
 LOCKS := $(wildcard requirements/*.lock)
 
-.PHONY: help prerequisites run test e2e nightly bench verify lint generate fixtures format cluster cluster-down lock clean
+.PHONY: help prerequisites run test e2e nightly bench bench-operator verify lint generate fixtures format cluster cluster-down lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -53,6 +53,10 @@ nightly: $(READY) ## Everything, the long tests too
 
 bench: $(READY) ## Figures as JSON lines: name, value, unit, low, high, n, baseline
 	@for script in tests/bench/bench_*.py; do $(PY) "$$script" || exit 1; done
+
+bench-operator: $(READY) ## What the operator costs at scale, on a real API server, all on two cores (JSON lines)
+	$(PY) tests/cluster provide etcd kube-apiserver kube-controller-manager > /dev/null
+	$(PY) tests/bench/operator/bench.py
 
 verify: $(READY) ## Generated files are current
 	$(PY) -m strop_api.crd --check
