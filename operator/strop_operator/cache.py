@@ -81,13 +81,14 @@ class Cache:
         """Resources of which a deletion may have been missed: a watch had to list again."""
         self._keys: dict[str, Key] = {}
 
-    def put_resource(self, fact: ResourceFact) -> None:
-        """Remember a resource unless a newer version is known."""
+    def put_resource(self, fact: ResourceFact) -> bool:
+        """Remember a resource unless it, or a newer version, is known; whether it is news."""
         before = self.resources.get(fact.key)
-        if before is not None and before.uid == fact.uid and before.version > fact.version:
-            return
+        if before is not None and before.uid == fact.uid and before.version >= fact.version:
+            return False
         self.resources[fact.key] = fact
         self._keys[fact.uid] = fact.key
+        return True
 
     def drop_resource(self, fact: ResourceFact) -> None:
         """Forget a resource; not when another of that name came meanwhile."""
@@ -104,11 +105,11 @@ class Cache:
             self.policies_gone[namespace] = now
 
     def put_job(self, fact: JobFact) -> Key | None:
-        """Remember a Job; the key of its resource."""
+        """Remember a Job; the key of its resource, None when it is no news."""
         before = self.jobs.put(fact)
         now = self.jobs.get(fact.uid)
         self.live_jobs[fact.namespace] += _live(now) - _live(before)
-        return self._keys.get(fact.owner_uid)
+        return None if now == before else self._keys.get(fact.owner_uid)
 
     def drop_job(self, uid: str) -> Key | None:
         """Forget a Job; the key of its resource."""

@@ -195,12 +195,12 @@ def no_pod(seen: Observed) -> Decision | None:
         return wait(Reason.QUEUED, "the Job is suspended; Kueue starts it when its queue has room")
     age = seen.now - job.created_at
     if age < APPEAR_SECONDS:
-        return wait(Reason.LAUNCHED, f"Job {job.name} is created", APPEAR_SECONDS - age)
+        return wait(Reason.LAUNCHED, launched(seen), APPEAR_SECONDS - age)
     if Look.EVENTS not in seen.looked:
         return Decision(Action.LOOK, look=Look.EVENTS)
     if seen.warning:
         return wait(Reason.POD_REFUSED, seen.warning, 15.0)
-    return wait(Reason.LAUNCHED, f"Job {job.name} is created", 15.0)
+    return wait(Reason.LAUNCHED, launched(seen), 15.0)
 
 
 def retrying(seen: Observed) -> Decision | None:
@@ -270,9 +270,14 @@ def queued(seen: Observed) -> Decision | None:
     return wait(Reason.QUEUED, f"waiting for a place: the policy allows {limit} runs at once in this namespace", 30.0)
 
 
+def launched(seen: Observed) -> str:
+    """The same words until something new is known: each change of them is a write."""
+    return f"run {seen.run_id} is launched"
+
+
 def launch(seen: Observed) -> Decision:
     """Nothing stands in the way."""
-    return Decision(Action.LAUNCH, Reason.LAUNCHED, f"run {seen.run_id} is launched", APPEAR_SECONDS)
+    return Decision(Action.LAUNCH, Reason.LAUNCHED, launched(seen), APPEAR_SECONDS)
 
 
 CHECKS: tuple[Check, ...] = (

@@ -108,8 +108,8 @@ def _watch_ours(handlers: kopf.OperatorRegistry, reconciler: Reconciler) -> None
             if fact.key not in cache.resources:
                 reconciler.forget(fact.key)
             return
-        cache.put_resource(fact)
-        queue.put(fact.key)
+        if cache.put_resource(fact):  # else it is the answer to our own write
+            queue.put(fact.key)
 
     @kopf.on.event(GROUP, VERSION, POLICY_PLURAL, registry=handlers)
     async def policy(event: kopf.RawEvent, **_: Any) -> None:

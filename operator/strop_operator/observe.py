@@ -10,14 +10,14 @@ from pydantic import ValidationError
 from strop_api import API_VERSION
 from strop_api.identity import HASH_VERSION, run_id, spec_hash
 from strop_api.optimization import KIND, ModelOptimizationSpec
-from strop_api.policy import OptimizationPolicySpec
+from strop_api.policy import POLICY_NAME, OptimizationPolicySpec
 from strop_api.reasons import Reason
 from strop_api.result import ProgressReport
 from strop_api.rules import InvalidSpec, check_support, validate, warnings
 from strop_api.status import ModelOptimizationStatus, RunStatus
 from strop_api.support import THIS_BUILD
 from strop_operator.cache import Cache
-from strop_operator.facts import JobFact, Key, PodFact, PolicyFact, ResourceFact
+from strop_operator.facts import JobFact, Key, PodFact, ResourceFact
 from strop_operator.pods import counted
 from strop_operator.policy import Grant, Refusal, resolve
 
@@ -220,18 +220,20 @@ def _grant(seen: Observed, cache: Cache, operator_namespace: str) -> Grant | Ref
             f"neither {namespace} nor {operator_namespace}" if namespace != operator_namespace else f"not {namespace}"
         )
         return Refusal(Reason.NO_POLICY, f"{where} has an OptimizationPolicy named default")
-    policy = _policy(fact)
+    policy = _policy(fact.namespace, fact.spec)
     if isinstance(policy, Refusal) or seen.spec is None:
         return policy if isinstance(policy, Refusal) else Refusal(Reason.INVALID_SPEC, "")
     run = seen.status.run
     return resolve(seen.spec, policy, namespace, run.image if run is not None and run.id == seen.run_id else "")
 
 
-def _policy(fact: PolicyFact) -> OptimizationPolicySpec | Refusal:
+@lru_cache(maxsize=256)
+def _policy(namespace: str, data: bytes) -> OptimizationPolicySpec | Refusal:
+    """The policy in JSON, read once for each of its versions."""
     try:
-        return OptimizationPolicySpec.model_validate_json(fact.spec)
+        return OptimizationPolicySpec.model_validate_json(data)
     except ValidationError as error:
-        where = f"OptimizationPolicy {fact.namespace}/{fact.name}"
+        where = f"OptimizationPolicy {namespace}/{POLICY_NAME}"
         return Refusal(Reason.NO_POLICY, f"{where} cannot be understood: {describe(error)}")
 
 

@@ -89,7 +89,9 @@ class Reconciler:
         if applied.patched:
             await self._report(key, seen, applied)
         self._line_up(key, applied.decision, seen.job)
-        return applied.decision.again_after
+        # Our own write is no event to us: what follows from it is looked at now.
+        follows = applied.patched and applied.decision.action in (Action.STOP, Action.SETTLE)
+        return 0.0 if follows else applied.decision.again_after
 
     async def _judge(self, key: Key) -> tuple[Observed, Decision] | None:
         """Decide, asking the API server for what the decision rests on; each question once."""

@@ -259,7 +259,7 @@ def test_a_run_hashed_by_another_rule_is_left_alone(monkeypatch: pytest.MonkeyPa
     observed = module.observe(cache, fact.key, "strop-system", NOW)
     assert isinstance(observed, Observed)
     assert decide(observed).reason is Reason.PUBLISHED
-    cache.put_resource(replace(cache.resources[fact.key], generation=2))
+    cache.put_resource(replace(cache.resources[fact.key], generation=2, version=fact.version + 1))
     observed = module.observe(cache, fact.key, "strop-system", NOW)
     assert isinstance(observed, Observed)
     assert observed.run_id == RUN
