@@ -158,7 +158,8 @@ def policy(worker: str) -> Json:
     """The sample's policy, with this cluster's store and worker image."""
     spec: Json = yaml.safe_load((ROOT / "crds/samples/policy.yaml").read_text())["spec"]
     spec["stores"][0]["endpoint"] = f"http://minio.{STORAGE}.svc:9000"
-    spec["images"][0]["ref"] = worker
+    for image in spec["images"]:  # one image that holds what both do
+        image["ref"] = worker
     return spec
 
 

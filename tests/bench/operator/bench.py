@@ -54,12 +54,12 @@ class Stand:
         await self.server.send("POST", self.resources, body | {"spec": SPEC})
 
     async def run_pod(self, job: Node, ip: str) -> None:
-        """The Job's pod is made and runs."""
+        """The Job's pod is made and runs; without an address it cannot be asked for progress."""
         pods = f"/api/v1/namespaces/{self.namespace}/pods"
         pod = await self.server.send("POST", pods, pod_of(job))
         running = {"startedAt": "2026-01-01T00:00:00Z"}
-        status = {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}]}
-        status |= {"containerStatuses": [container({"running": running})]}
+        status: Node = {"phase": "Running", "containerStatuses": [container({"running": running})]}
+        status |= {"podIP": ip, "podIPs": [{"ip": ip}]} if ip else {}
         path = f"{pods}/{pod['metadata']['name']}/status"
         await self.server.send("PATCH", path, {"status": status}, headers=MERGE)
 
