@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue
 
 from strop_api.base import ApiModel, Callable, Digest, DimensionName, ListMap, TensorName, Uri
+from strop_api.retired import Retirable
 
 
 class ModelFormat(StrEnum):
@@ -78,7 +79,7 @@ class ModelSource(ApiModel):
     """File or folder with the weights. A folder's digest is taken over its sorted file names and digests."""
     digest: Digest | None = None
     """Pin: when the content has another digest the run ends with InvalidInput."""
-    format: ModelFormat
+    format: Annotated[ModelFormat, Retirable("spec.model.format")]
     """How the model is stored."""
     architecture: Architecture | None = None
     """Needed for Safetensors; meaningless for the other formats."""

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from strop_api.base import ApiModel, Digest, FolderUri, Name, PublishedUri, Text, Timestamp
 from strop_api.optimization import ModelOptimizationSpec
-from strop_api.status import Message, Progress, StageStatus, TargetStatus
+from strop_api.status import Message, Progress, StageStatus, TargetStatus, Told
 
 REQUEST_ANNOTATION = "strop.dev/request"
 """Annotation of the pod template that holds the RunRequest; mounted as a file by downwardAPI."""
@@ -62,7 +62,7 @@ class RunRequest(ApiModel):
     """The policy's word on models and sources that are code."""
 
 
-class ProgressReport(ApiModel):
+class ProgressReport(Told):
     """What the supervisor serves at /progress; at most 8 KiB."""
 
     run_id: Annotated[str, Text(32)]
@@ -90,7 +90,7 @@ class Outcome(StrEnum):
     FAILED = "Failed"
 
 
-class Result(ApiModel):
+class Result(Told):
     """The termination message: everything the status needs, in 4,096 bytes at worst."""
 
     run_id: Annotated[str, Text(32, r"^[0-9a-z-]+$")]
@@ -115,7 +115,7 @@ class Result(ApiModel):
     """When the worker ended."""
 
 
-class StageMark(ApiModel):
+class StageMark(Told):
     """Written to the termination log at each stage's start, so that a killed container names its last stage."""
 
     run_id: Annotated[str, Text(32)]
@@ -130,8 +130,10 @@ def encode(result: Result) -> bytes:
     """The result as JSON within the termination message's limit.
 
     What does not fit is shed in order: stages, warnings, the gates' words, all but the start of the message, the
-    gates' intervals, the gates. Without these the largest result that the schema allows fits, so this never fails.
+    gates' intervals, the gates. Without these the largest result fits, so this never fails: an engine is published, or
+    it was built and not measured; of a result that says both, only what was published is told.
     """
+    result = _one_engine(result)
     for shed in (_nothing, _stages, _warnings, _gate_words):
         result = shed(result)
         if _fits(result):
@@ -198,6 +200,12 @@ def _each_gate(result: Result, **changes: str | None) -> Result:
         return result
     gates = [gate.model_copy(update=changes) for gate in result.target.gates]
     return result.model_copy(update={"target": result.target.model_copy(update={"gates": gates})})
+
+
+def _one_engine(result: Result) -> Result:
+    if result.target is None or result.target.artifact is None:
+        return result
+    return result.model_copy(update={"target": result.target.model_copy(update={"built": None})})
 
 
 def _gates(result: Result) -> Result:

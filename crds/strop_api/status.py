@@ -3,10 +3,18 @@
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from strop_api.base import ApiModel, Digest, ListMap, Name, PublishedUri, Text, Timestamp
 from strop_api.reasons import Reason
+
+
+class Told(ApiModel):
+    """What one part tells another: a field that a later release has added is passed over, at every depth. To refuse it
+    would be to lose the rest, and with it a run that has ended."""
+
+    model_config = ConfigDict(extra="ignore")
+
 
 Message = Annotated[str, Text(2048, min_length=0)]
 Figure = Annotated[str, Text(24, r"^-?[0-9]+(\.[0-9]+)?(e-?[0-9]+)?$")]
@@ -28,7 +36,7 @@ class ConditionType(StrEnum):
     """Exists, and is True, only when nothing will happen until somebody changes something."""
 
 
-class Condition(ApiModel):
+class Condition(Told):
     """As metav1.Condition."""
 
     type: ConditionType
@@ -55,7 +63,7 @@ class Phase(StrEnum):
     FAILED = "Failed"
 
 
-class Progress(ApiModel):
+class Progress(Told):
     """How far the run is; from the worker, patched at stage changes or five points."""
 
     stage: Annotated[str, Text(80)]
@@ -68,7 +76,7 @@ class Progress(ApiModel):
     """Estimated time left; absent while unknown."""
 
 
-class RunStatus(ApiModel):
+class RunStatus(Told):
     """The current run's identity."""
 
     id: Annotated[str, Text(32, r"^[0-9a-z-]+$")]
@@ -105,7 +113,7 @@ class RunStatus(ApiModel):
     """Time that ended Jobs of this run took, of `activeDeadlineSeconds`."""
 
 
-class StageStatus(ApiModel):
+class StageStatus(Told):
     """One stage of the run, from the worker's result."""
 
     name: Annotated[str, Text(80)]
@@ -124,7 +132,7 @@ class GateVerdict(StrEnum):
     NOT_MEASURED = "NotMeasured"
 
 
-class GateStatus(ApiModel):
+class GateStatus(Told):
     """One gate's verdict, with the figure and the bound it was held against."""
 
     gate: Annotated[str, Text(64)]
@@ -143,7 +151,7 @@ class GateStatus(ApiModel):
     """In words, with units."""
 
 
-class Latency(ApiModel):
+class Latency(Told):
     """Latency of the engine at the optimum shape, in microseconds."""
 
     p50_microseconds: Count
@@ -154,7 +162,16 @@ class Latency(ApiModel):
     """Timed calls."""
 
 
-class MetricFigures(ApiModel):
+class Throughput(Told):
+    """Samples that the engine serves in a second, at the batch where it serves most."""
+
+    samples_per_second: Figure
+    """Samples a second."""
+    batch: Annotated[int, Field(ge=1, le=2**53 - 1)]
+    """Samples of one call."""
+
+
+class MetricFigures(Told):
     """The metric on the evaluation data."""
 
     name: Annotated[str, Text(32)]
@@ -173,7 +190,7 @@ class MetricFigures(ApiModel):
     """Evaluation samples."""
 
 
-class Speedup(ApiModel):
+class Speedup(Told):
     """Ratio of median latencies, baseline over engine."""
 
     ratio: Figure
@@ -186,8 +203,8 @@ class Speedup(ApiModel):
     """The baseline."""
 
 
-class ArtifactRef(ApiModel):
-    """A published artifact."""
+class ArtifactRef(Told):
+    """An engine in the store."""
 
     uri: PublishedUri
     """Where it lies."""
@@ -203,10 +220,11 @@ class TargetVerdict(StrEnum):
     PUBLISHED = "Published"
     GATE_MISSED = "GateMissed"
     NOT_MEASURED = "NotMeasured"
+    """Built, but not on the hardware it is for."""
     FAILED = "Failed"
 
 
-class TargetStatus(ApiModel):
+class TargetStatus(Told):
     """What was measured for one target. A figure that was not measured is absent."""
 
     name: Name
@@ -215,10 +233,16 @@ class TargetStatus(ApiModel):
     """What became of it."""
     artifact: ArtifactRef | None = None
     """Present exactly when it was published."""
+    built: ArtifactRef | None = None
+    """The engine of verdict NotMeasured: kept beside the report, never at the output."""
     metric: MetricFigures | None = None
     """The metric, before and after."""
     latency: Latency | None = None
     """Latency of the engine."""
+    throughput: Throughput | None = None
+    """Throughput of the engine."""
+    peak_memory_bytes: Count | None = None
+    """Largest resident memory (CPU) or device memory (GPU) while serving."""
     speedup: Speedup | None = None
     """Speed against the baseline."""
     realised_precision: Annotated[str, Text(64)] | None = None
@@ -227,7 +251,7 @@ class TargetStatus(ApiModel):
     """Every gate's verdict."""
 
 
-class Summary(ApiModel):
+class Summary(Told):
     """Columns of `kubectl get`."""
 
     speedup: Annotated[str, Text(16, min_length=0)] = ""
@@ -238,7 +262,7 @@ class Summary(ApiModel):
     """Stage and percent."""
 
 
-class PastRun(ApiModel):
+class PastRun(Told):
     """An earlier run."""
 
     id: Annotated[str, Text(32)]
@@ -251,7 +275,7 @@ class PastRun(ApiModel):
     """Its report."""
 
 
-class ModelOptimizationStatus(ApiModel):
+class ModelOptimizationStatus(Told):
     """What is known. Written only by the operator."""
 
     observed_generation: Annotated[int, Field(ge=-1, le=2**53 - 1)] = -1

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from strop_api.base import ApiModel, Decimal, Digest, ListSet, Name, Percent, Ratio, Text, Uri
+from strop_api.retired import Retirable
 
 Pattern = Annotated[str, Text(256)]
 OpType = Annotated[str, Text(128, r"^[A-Za-z][A-Za-z0-9_.]*$")]
@@ -141,7 +142,7 @@ class QuantizeStep(ApiModel):
     """Number format."""
     method: QuantizeMethod
     """Static observes ranges on calibration data; Dynamic at run time; Cast is for fp16 and bf16."""
-    calibrator: Calibrator = Calibrator.MIN_MAX
+    calibrator: Annotated[Calibrator, Retirable("spec.steps[].quantize.calibrator")] = Calibrator.MIN_MAX
     """Static only: how a range is chosen."""
     percentile: Annotated[str, Text(8, r"^(100|[0-9]{1,2})(\.[0-9]{1,5})?$")] = "99.99"
     """Percentile only: share of observed magnitudes kept."""
@@ -154,7 +155,7 @@ class QuantizeStep(ApiModel):
     smooth_quant: Ratio | None = None
     """Static only: migrate outliers into weights with this strength (SmoothQuant, Xiao et al., 2023); 0.5 is usual."""
     group_size: Annotated[int, Field(ge=16, le=1024)] = 128
-    """WeightOnly only: weights that share a scale."""
+    """WeightOnly only: weights that share a scale; they are rounded to nearest."""
     training: Training | None = None
     """QAT only: how the fake-quantized model is trained."""
     budget_seconds: Annotated[int, Field(ge=1, le=604_800)] | None = None
@@ -165,13 +166,13 @@ class QuantizeStep(ApiModel):
 
 RESERVED = frozenset(
     {
-        "export", "compile", "compile-original", "compile-fp16", "cast-fp16", "verify", "benchmark", "check-data",
-        "start",
+        "export", "compile", "compile-original", "compile-fp16", "compile-bf16", "cast-fp16", "cast-bf16", "verify",
+        "benchmark", "check-data", "check-graph", "start",
     }
 )  # fmt: skip
 """Names that a step may not have: stages of every run have them."""
-RESERVED_PREFIX = "resolve-"
-"""So have all that begin with this: inputs are looked up under such names."""
+RESERVED_PREFIXES = ("resolve-", "bundle-")
+"""So have all that begin with these: inputs are looked up, and bundles for servers made, under such names."""
 
 
 class Step(ApiModel):

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from strop_api.base import ApiModel, Decimal, FolderUri, ListSet, Name, Percent, Quantity, Ratio, Text
+from strop_api.retired import Retirable
 
 
 class Runtime(StrEnum):
@@ -19,6 +20,7 @@ class Runtime(StrEnum):
 
 
 GPU_RUNTIMES = frozenset({Runtime.TENSORRT, Runtime.TENSORRT_RTX})
+"""Engines of these run on NVIDIA devices alone; TensorRT-RTX can build one without."""
 
 
 class Accelerator(ApiModel):
@@ -30,8 +32,6 @@ class Accelerator(ApiModel):
     """Devices per pod."""
     product: Annotated[str, Text(63)] | None = None
     """Value of the node label `nvidia.com/gpu.product`; the pod is bound to such nodes."""
-    compute_capability: Annotated[str, Text(8, r"^[0-9]{1,2}\.[0-9]$")] | None = None
-    """TensorRTRTX only: build ahead of time for this capability, such as `8.9`."""
 
 
 class Cpu(ApiModel):
@@ -54,11 +54,95 @@ class GraphOptimization(StrEnum):
     ALL = "All"
 
 
+class ExecutionProvider(StrEnum):
+    """What ONNX Runtime runs on. Another one than was asked for is an error, never a silent fallback."""
+
+    AUTO = "Auto"
+    """CUDA with an accelerator, else CPU."""
+    CPU = "CPU"
+    CUDA = "CUDA"
+    TENSORRT = "TensorRT"
+
+
 class OnnxRuntimeOptions(ApiModel):
     """Options of ONNX Runtime."""
 
     graph_optimization: GraphOptimization = GraphOptimization.ALL
     """Level of graph optimization when the engine is compiled."""
+    provider: ExecutionProvider = ExecutionProvider.AUTO
+    """What it runs on. Auto: CUDA with an accelerator, else CPU."""
+    memory_arena: bool = True
+    """Keep freed memory for the next call: faster, and the peak stays resident."""
+    inter_op_threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Independent nodes that run at once; above 1 the graph runs in parallel mode."""
+
+
+class HardwareCompatibility(StrEnum):
+    """On which other devices a TensorRT plan also runs; each level costs speed."""
+
+    NONE = "None"
+    AMPERE_PLUS = "AmperePlus"
+    SAME_COMPUTE_CAPABILITY = "SameComputeCapability"
+
+
+class TensorRTOptions(ApiModel):
+    """Options of TensorRT."""
+
+    workspace: Quantity | None = None
+    """Most device memory that a layer may use as scratch. By default all of the device."""
+    sparse_weights: bool = False
+    """Let kernels use 2:4 sparse weights; whether it helped is measured and said."""
+    version_compatible: bool = False
+    """The plan also loads in later versions of TensorRT, at some cost in speed; it carries code of its own."""
+    hardware_compatibility: HardwareCompatibility = HardwareCompatibility.NONE
+    """Devices other than the one it was built on that also take the plan."""
+    refittable: bool = False
+    """Weights can be replaced in the plan without a build."""
+    stripped: bool = False
+    """The plan is published without its weights; a server refits them from the ONNX companion."""
+    timing_cache: bool = True
+    """Share timings of kernels with other runs on the same device and version."""
+    optimization_level: Annotated[int, Field(ge=0, le=5)] = 3
+    """How long the builder searches: 0 is the fastest build, 5 the longest search."""
+    tf32: bool = True
+    """FP32 layers may round their inputs to TF32, as is TensorRT's default."""
+
+
+ComputeCapability = Annotated[str, Text(8, r"^[0-9]{1,2}\.[0-9]$")]
+"""Generation of an NVIDIA device, such as `8.9`."""
+
+
+class TensorRTRTXOptions(ApiModel):
+    """Options of TensorRT-RTX."""
+
+    compute_capabilities: Annotated[list[ComputeCapability], ListSet(8)] = []
+    """Build ahead of time for these generations of devices, such as `8.9`; needs no device. Without an accelerator
+    beside it the engine is built, not measured, and never published. Empty: for the accelerator's own."""
+    workspace: Quantity | None = None
+    """Most device memory that a layer may use as scratch. By default all of the device."""
+    sparse_weights: bool = False
+    """Let kernels use 2:4 sparse weights."""
+
+
+class PerformanceHint(StrEnum):
+    """What OpenVINO tunes its streams and threads for."""
+
+    LATENCY = "Latency"
+    THROUGHPUT = "Throughput"
+
+
+class OpenVINOOptions(ApiModel):
+    """Options of OpenVINO."""
+
+    performance_hint: PerformanceHint = PerformanceHint.LATENCY
+    """What streams and threads are tuned for."""
+
+
+class InductorOptions(ApiModel):
+    """Options of Inductor."""
+
+    max_autotune: bool = False
+    """Time several kernels for each operation and keep the fastest: longer builds, at times faster engines."""
 
 
 class Target(ApiModel):
@@ -66,14 +150,22 @@ class Target(ApiModel):
 
     name: Name
     """Name of the target, unique in the resource."""
-    runtime: Runtime
+    runtime: Annotated[Runtime, Retirable("spec.targets[].runtime")]
     """The runtime that loads the engine."""
     accelerator: Accelerator | None = None
-    """The device it runs on. Required for TensorRT and TensorRTRTX."""
+    """The device it runs on. Required for TensorRT, and for TensorRTRTX without `computeCapabilities`."""
     cpu: Cpu | None = None
     """The processor it runs on."""
     onnx_runtime: OnnxRuntimeOptions | None = None
     """Options of ONNX Runtime; only with that runtime."""
+    tensorrt: Annotated[TensorRTOptions | None, Field(alias="tensorRT")] = None
+    """Options of TensorRT; only with that runtime."""
+    tensorrt_rtx: Annotated[TensorRTRTXOptions | None, Field(alias="tensorRTRTX")] = None
+    """Options of TensorRT-RTX; only with that runtime."""
+    openvino: Annotated[OpenVINOOptions | None, Field(alias="openVINO")] = None
+    """Options of OpenVINO; only with that runtime."""
+    inductor: InductorOptions | None = None
+    """Options of Inductor; only with that runtime."""
     optional: bool = False
     """An optional target does not hold back Ready."""
 
@@ -205,6 +297,8 @@ class OutputFormat(StrEnum):
     TRITON = "Triton"
     KSERVE = "KServe"
     OCI = "OCI"
+    LITERT = "LiteRT"
+    CORE_ML = "CoreML"
 
 
 class OnDelete(StrEnum):
@@ -219,7 +313,10 @@ class Output(ApiModel):
 
     uri: FolderUri
     """Folder. A run is published to `<uri>/<run id>/`, immutable; then `<uri>/current.json` points to it."""
-    formats: Annotated[list[OutputFormat], ListSet(5, min_length=1)] = [OutputFormat.ENGINE]
-    """What to publish; the engine is always published, listed or not."""
+    formats: Annotated[list[Annotated[OutputFormat, Retirable("spec.output.formats[]")]], ListSet(7, min_length=1)] = [
+        OutputFormat.ENGINE
+    ]
+    """What to publish; the engine is always published, listed or not. LiteRT and CoreML are converted from the torch
+    model, companions that are not measured."""
     on_delete: OnDelete = OnDelete.RETAIN
     """Whether artifacts go with the resource."""

@@ -17,6 +17,7 @@ from strop_api.result import (
     TERMINATION_LOG,
     RunRequest,
 )
+from strop_api.support import NODE_FEATURES
 from strop_api.targets import Target
 from strop_api.worker import Toleration
 from strop_operator import paths
@@ -154,6 +155,7 @@ def _pod(spec: ModelOptimizationSpec, target: Target, grant: Grant) -> Node:
         "priorityClassName": worker.priority_class_name,
         "runtimeClassName": worker.runtime_class_name,
         "nodeSelector": dict(worker.node_selector) | _node_labels(target),
+        "affinity": _affinity(target),
         "tolerations": [_toleration(t) for t in worker.tolerations],
         "imagePullSecrets": [{"name": name} for name in grant.image.pull_secrets],
     }
@@ -257,6 +259,17 @@ def _node_labels(target: Target) -> dict[str, str]:
     if target.accelerator is not None and target.accelerator.product is not None:
         labels["nvidia.com/gpu.product"] = target.accelerator.product
     return labels
+
+
+def _affinity(target: Target) -> Node:
+    """Nodes that are labelled with the instruction set come first. Not a requirement: where Node Feature Discovery
+    does not run no node has the label; the worker itself refuses a node without the set."""
+    label = NODE_FEATURES.get(target.cpu.isa or "") if target.cpu is not None else None
+    if label is None:
+        return {}
+    preference = {"matchExpressions": [{"key": label, "operator": "In", "values": ["true"]}]}
+    terms = [{"weight": 100, "preference": preference}]
+    return {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": terms}}
 
 
 def _toleration(toleration: Toleration) -> Node:

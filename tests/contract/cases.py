@@ -14,6 +14,12 @@ TORCH: tuple[Edit, ...] = (
     put("spec.data.validation", {"uri": "s3://data/validation.npz", "format": "Npz"}),
 )
 GPU: tuple[Edit, ...] = (put("spec.targets[0].runtime", "TensorRT"), put("spec.targets[0].accelerator", {}))
+RTX: tuple[Edit, ...] = (
+    put("spec.targets[0].runtime", "TensorRTRTX"),
+    put("spec.targets[0].tensorRTRTX", {"computeCapabilities": ["8.9", "12.0"]}),
+)
+VINO: tuple[Edit, ...] = (put("spec.targets[0].runtime", "OpenVINO"),)
+INDUCTOR: tuple[Edit, ...] = (*TORCH, put("spec.targets[0].runtime", "Inductor"))
 RETRIEVAL = {"type": "Retrieval", "metric": "mrr", "labels": "answer"}
 TOKENIZER = {"uri": "s3://data/tokenizer.json"}
 PARQUET = {"uri": "s3://data/e.parquet", "format": "Parquet"}
@@ -62,6 +68,51 @@ ACCEPTED: dict[str, Sequence[Edit]] = {
     "percentile": (quantize(precision="int8", method="Static", calibrator="Percentile", percentile="99.9"),),
     "fp16": (drop("spec.data.calibration"), steps(FP16)),
     "fp8 for TensorRT": (*GPU, quantize(precision="fp8", method="Static")),
+    "every option of TensorRT": (
+        *GPU,
+        put(
+            "spec.targets[0].tensorRT",
+            {
+                "workspace": "2Gi",
+                "sparseWeights": True,
+                "versionCompatible": True,
+                "refittable": True,
+                "hardwareCompatibility": "AmperePlus",
+                "stripped": True,
+                "timingCache": False,
+                "optimizationLevel": 5,
+                "tf32": False,
+            },
+        ),
+        put("spec.output.formats", ["Engine", "Onnx"]),
+    ),
+    "a plan for servers": (*GPU, put("spec.output.formats", ["Triton", "KServe", "OCI"])),
+    "RTX ahead of time": RTX,
+    "RTX on its device": (
+        put("spec.targets[0].runtime", "TensorRTRTX"),
+        put("spec.targets[0].accelerator", {"product": "NVIDIA-L4"}),
+    ),
+    "fp8 for the RTX devices that have it": (*RTX, quantize(precision="fp8", method="Static")),
+    "OpenVINO for throughput": (
+        *VINO,
+        put("spec.targets[0].openVINO", {"performanceHint": "Throughput"}),
+        put("spec.output.formats", ["Engine", "Triton"]),
+    ),
+    "OpenVINO as it is, with the graph": (*VINO, drop("spec.steps"), put("spec.output.formats", ["Onnx"])),
+    "weights of four bits": (*VINO, quantize(precision="int4", method="WeightOnly", groupSize=64)),
+    "Inductor": (
+        *INDUCTOR,
+        put("spec.targets[0].inductor", {"maxAutotune": True}),
+        put("spec.output.formats", ["Triton", "LiteRT", "CoreML"]),
+    ),
+    "ONNX Runtime by CUDA": (
+        put("spec.targets[0].accelerator", {}),
+        put(
+            "spec.targets[0].onnxRuntime",
+            {"provider": "CUDA", "memoryArena": False, "interOpThreads": 2, "graphOptimization": "Extended"},
+        ),
+    ),
+    "ONNX Runtime by the processor": (put("spec.targets[0].onnxRuntime", {"provider": "CPU"}),),
     "a target with a cpu": (put("spec.targets[0].cpu", {"arch": "arm64", "threads": 2}),),
     "two targets": (put("spec.targets[1]", {"name": "vino", "runtime": "OpenVINO"}),),
     "every gate": (

@@ -34,5 +34,5 @@ def largest(node: Node) -> Any:
     if node["type"] == "boolean":
         return False
     if node["type"] == "integer":
-        return node["maximum"]
+        return node.get("maximum", 2**53 - 1)
     return max(node["enum"], key=len) if "enum" in node else _longest(node)

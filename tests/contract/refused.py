@@ -8,19 +8,33 @@ from tests.contract.cases import (
     FP16,
     GPU,
     IMAGES,
+    INDUCTOR,
     INT8,
     MERGE,
     PARQUET,
     PRUNE,
     QAT,
+    RTX,
     TOKENIZER,
     TORCH,
     TUNE,
+    VINO,
     gate,
     quantize,
     steps,
 )
 from tests.contract.edits import Edit, drop, put, step
+
+from strop_api.support import RETIRED
+
+RETIRED_AT = {
+    "spec.model.format": "spec.model.format",
+    "spec.targets[].runtime": "spec.targets[0].runtime",
+    "spec.output.formats[]": "spec.output.formats[0]",
+    "spec.steps[].quantize.calibrator": "spec.steps[0].quantize.calibrator",
+}
+"""A field of the smallest document for each place of the table."""
+OPTIONS = ("tensorRT", "tensorRTRTX", "openVINO", "inductor")
 
 REFUSED: dict[str, tuple[Sequence[Edit], str, str]] = {
     "no model": ((drop("spec.model"),), "spec.model", "Required"),
@@ -260,11 +274,113 @@ REFUSED: dict[str, tuple[Sequence[Edit], str, str]] = {
         "spec.targets[0].onnxRuntime",
         "needs runtime ONNXRuntime",
     ),
-    "a capability for TensorRT": (
-        (*GPU, put("spec.targets[0].accelerator.computeCapability", "8.9")),
-        "spec.targets[0].accelerator.computeCapability",
-        "remove it",
+    **{
+        f"{name} for ONNX Runtime": (
+            (put(f"spec.targets[0].{name}", {}),),
+            f"spec.targets[0].{name}",
+            f"{name} needs runtime ",
+        )
+        for name in OPTIONS
+    },
+    "RTX for no device": (
+        (*RTX, put("spec.targets[0].tensorRTRTX", {})),
+        "spec.targets[0].accelerator",
+        "or tensorRTRTX.computeCapabilities",
     ),
+    "RTX for Hopper": (
+        (*RTX, put("spec.targets[0].tensorRTRTX.computeCapabilities", ["8.9", "9.0"])),
+        "spec.targets[0].tensorRTRTX.computeCapabilities[1]",
+        "no Hopper (9.0)",
+    ),
+    "RTX for a device twice": (
+        (*RTX, put("spec.targets[0].tensorRTRTX.computeCapabilities", ["8.9", "8.9"])),
+        "spec.targets[0].tensorRTRTX.computeCapabilities[1]",
+        "uplicate",
+    ),
+    "RTX on a processor": ((*RTX, put("spec.targets[0].cpu", {})), "spec.targets[0].cpu", "runs on no processor"),
+    "fp8 for Ampere": (
+        (
+            *RTX,
+            put("spec.targets[0].tensorRTRTX.computeCapabilities", ["8.6", "8.9"]),
+            quantize(precision="fp8", method="Static"),
+        ),
+        "spec.targets",
+        "fp8 needs compute capability 8.9 or newer: remove 7.5, 8.0 or 8.6",
+    ),
+    "bf16 for Turing": (
+        (
+            *RTX,
+            put("spec.targets[0].tensorRTRTX.computeCapabilities", ["7.5"]),
+            quantize(precision="bf16", method="Cast"),
+        ),
+        "spec.targets",
+        "bf16 needs compute capability 8.0",
+    ),
+    "fp8 for every Ampere": (
+        (
+            *GPU,
+            put("spec.targets[0].tensorRT", {"hardwareCompatibility": "AmperePlus"}),
+            quantize(precision="fp8", method="Static"),
+        ),
+        "spec.steps",
+        "fp8 begins with 8.9",
+    ),
+    "a stripped plan alone": (
+        (*GPU, put("spec.targets[0].tensorRT", {"stripped": True})),
+        "spec.output.formats",
+        "publish Onnx beside it",
+    ),
+    "a stripped plan for a server": (
+        (
+            *GPU,
+            put("spec.targets[0].tensorRT", {"stripped": True}),
+            put("spec.output.formats", ["Onnx", "Triton"]),
+        ),
+        "spec.output.formats",
+        "must be refitted before it runs",
+    ),
+    "an optimization level of six": (
+        (*GPU, put("spec.targets[0].tensorRT", {"optimizationLevel": 6})),
+        "spec.targets[0].tensorRT.optimizationLevel",
+        "5",
+    ),
+    "CUDA without a device": (
+        (put("spec.targets[0].onnxRuntime", {"provider": "CUDA"}),),
+        "spec.targets[0].accelerator",
+        "provider CUDA or TensorRT needs an accelerator",
+    ),
+    "a device that is not used": (
+        (put("spec.targets[0].accelerator", {}), put("spec.targets[0].onnxRuntime", {"provider": "CPU"})),
+        "spec.targets[0].onnxRuntime.provider",
+        "leave the accelerator idle",
+    ),
+    "an ONNX graph of OpenVINO's INT8": (
+        (*VINO, put("spec.output.formats", ["Engine", "Onnx"])),
+        "spec.output.formats",
+        "quantized in its own IR",
+    ),
+    "LiteRT from an ONNX file": (
+        (put("spec.output.formats", ["LiteRT"]),),
+        "spec.output.formats",
+        "LiteRT or CoreML is converted from a torch model",
+    ),
+    "an ONNX graph of Inductor": (
+        (*INDUCTOR, put("spec.output.formats", ["Onnx"])),
+        "spec.output.formats",
+        "Inductor is published as",
+    ),
+    **{
+        f"{name} at {place}": (
+            (
+                put("spec.output.formats", ["Engine"]),
+                put(RETIRED_AT[place], name),
+            ),
+            RETIRED_AT[place],
+            entry.instead,
+        )
+        for place, names in RETIRED.items()
+        for name, entry in names.items()
+    },
     "Dynamic on TensorRT": (
         (*GPU, quantize(precision="int8", method="Dynamic")),
         "spec.steps",
@@ -280,16 +396,6 @@ REFUSED: dict[str, tuple[Sequence[Edit], str, str]] = {
         (*GPU, put("spec.targets[0].runtime", "TensorRTRTX"), put("spec.output.formats", ["Triton"])),
         "spec.output.formats",
         "TensorRTRTX is published as",
-    ),
-    "Triton for Inductor": (
-        (
-            *TORCH,
-            drop("spec.steps"),
-            put("spec.targets[0].runtime", "Inductor"),
-            put("spec.output.formats", ["Triton"]),
-        ),
-        "spec.output.formats",
-        "Inductor is published as",
     ),
     "int4 for RTX": (
         (*GPU, put("spec.targets[0].runtime", "TensorRTRTX"), quantize(precision="int4", method="WeightOnly")),

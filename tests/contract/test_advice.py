@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 from pydantic import BaseModel
-from tests.contract.cases import COMPACT, FP16, IMAGES, INT8, MERGE, PRUNE, TORCH, TUNE, steps
+from tests.contract.cases import COMPACT, FP16, IMAGES, INT8, MERGE, PRUNE, RTX, TORCH, TUNE, steps
 from tests.contract.documents import Document
 from tests.contract.edits import Edit, drop, put, step
 from tests.contract.server import ROOT
@@ -16,7 +16,6 @@ from strop_api.rules import check_support, validate, warnings
 from strop_api.rules.advice import CHECKS
 from strop_api.steps import CompactStep, DistilStep, FineTuneStep, PruneStep, Training
 from strop_api.support import THIS_BUILD
-from strop_api.targets import PeakMemoryGate, RealisedPrecisionGate, ThroughputGate
 
 QUESTIONABLE: dict[str, tuple[tuple[Edit, ...], str]] = {
     "pruned and not recovered": ((*TORCH, steps(PRUNE, INT8)), "nothing recovers"),
@@ -30,22 +29,31 @@ QUESTIONABLE: dict[str, tuple[tuple[Edit, ...], str]] = {
     "data for nothing": ((drop("spec.steps"),), "not read"),
     "fp16 on a CPU": ((steps(FP16),), "seldom faster on a CPU"),
     "over FP16 on a CPU": ((put("spec.gates.speedup", {"min": "1.5", "over": "FP16"}),), "flatters"),
+    "built and not measured": (RTX, "built, not measured"),
+    "Turing in company": (
+        (*RTX, put("spec.targets[0].tensorRTRTX.computeCapabilities", ["7.5", "8.9"])),
+        "holds the newer devices back",
+    ),
     "a wide interval": ((put("spec.data.evaluation.samples", 50),), "wide interval"),
 }
 
 LACKING: dict[str, tuple[tuple[Edit, ...], str]] = {
-    "runtime": ((put("spec.targets[0].runtime", "OpenVINO"),), "spec.targets[0].runtime"),
+    "an accelerator for OpenVINO": (
+        (put("spec.targets[0].runtime", "OpenVINO"), put("spec.targets[0].accelerator", {})),
+        "spec.targets[0].accelerator",
+    ),
     "two targets": ((put("spec.targets[1]", {"name": "b", "runtime": "ONNXRuntime"}),), "spec.targets"),
     "step": ((*TORCH, steps(PRUNE, TUNE)), "spec.steps[0].type"),
     "method": (
-        (put("spec.steps[0].quantize", {"precision": "int4", "method": "WeightOnly"}),),
+        (
+            put("spec.steps[0].quantize", {"precision": "int8", "method": "Auto"}),
+            put("spec.data.validation", {"uri": "s3://data/validation.npz", "format": "Npz"}),
+        ),
         "spec.steps[0].quantize.method",
     ),
     "calibrator": ((put("spec.steps[0].quantize.calibrator", "MSE"),), "spec.steps[0].quantize.calibrator"),
     "SmoothQuant": ((put("spec.steps[0].quantize.smoothQuant", "0.5"),), "spec.steps[0].quantize.smoothQuant"),
     "task": ((put("spec.task", {"type": "Detection", "metric": "map", "labels": "y"}),), "spec.task.type"),
-    "format": ((put("spec.output.formats", ["Triton"]),), "spec.output.formats"),
-    "gate": ((put("spec.gates.throughput", {"minPerSecond": 5}),), "spec.gates.throughput"),
     "training data": (TORCH, "spec.data.training"),
     "validation data": (TORCH, "spec.data.validation"),
     "optional target": ((put("spec.targets[0].optional", True),), "spec.targets[0].optional"),
@@ -119,13 +127,11 @@ def _read() -> set[str]:
     return {node.attr for nodes in trees for node in nodes if isinstance(node, ast.Attribute)}
 
 
-NOT_IN_THIS_BUILD = (
-    PruneStep, CompactStep, FineTuneStep, DistilStep, Training, ThroughputGate, RealisedPrecisionGate, PeakMemoryGate,
-)  # fmt: skip
+NOT_IN_THIS_BUILD = (PruneStep, CompactStep, FineTuneStep, DistilStep, Training)
 """Members that are refused whole."""
 
 READ_BY_NOBODY = {
-    "Step.prune", "Step.compact", "Step.fine_tune", "QuantizeStep.smooth_quant", "QuantizeStep.group_size",
+    "Step.prune", "Step.compact", "Step.fine_tune", "QuantizeStep.smooth_quant",
     "QuantizeStep.keep_high", "QuantizeStep.training", "DataSpec.training", "DataSpec.validation", "Target.optional",
     "Output.on_delete",
 }  # fmt: skip

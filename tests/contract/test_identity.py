@@ -57,7 +57,8 @@ def _full() -> Document:
         {"name": "distil", "type": "Distil", "distil": {}},
         {"name": "int8", "type": "Quantize", "quantize": quantize},
     ]
-    document["targets"] = [{"name": "a", "runtime": "ONNXRuntime", "accelerator": {}, "cpu": {}, "onnxRuntime": {}}]
+    options: Document = {name: {} for name in ("onnxRuntime", "tensorRT", "tensorRTRTX", "openVINO", "inductor")}
+    document["targets"] = [{"name": "a", "runtime": "ONNXRuntime", "accelerator": {}, "cpu": {}, **options}]
     document["gates"] = {
         "metricDrop": {"maxPoints": "1"},
         "metricMin": {"min": "0.5"},

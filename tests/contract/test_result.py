@@ -30,6 +30,20 @@ def test_the_largest_result_fits_and_keeps_what_the_status_needs(worst: Result) 
     assert kept.target.artifact == worst.target.artifact
     assert kept.target.metric == worst.target.metric
     assert kept.target.speedup == worst.target.speedup
+    assert kept.target.built is None
+
+
+def test_the_largest_result_of_a_built_engine_keeps_where_it_lies(worst: Result) -> None:
+    """What was built and not measured is told of nowhere else in the status."""
+    assert worst.target is not None
+    built = worst.model_copy(update={"target": worst.target.model_copy(update={"artifact": None})})
+    data = encode(built)
+    assert len(data) <= TERMINATION_LIMIT_BYTES
+    kept = Result.model_validate_json(data)
+    assert kept.target is not None
+    assert kept.target.built == worst.target.built
+    assert kept.target.throughput == worst.target.throughput
+    assert kept.target.peak_memory_bytes == worst.target.peak_memory_bytes
 
 
 def test_a_usual_result_is_kept_whole() -> None:

@@ -20,7 +20,9 @@ from strop_operator.facts import job_fact
 from strop_operator.policy import Grant, resolve
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
-GPU_IMAGE = POLICY["images"][0] | {"name": "cuda", "gpu": True, "pullSecrets": ["registry"]}
+CPU_IMAGE = POLICY["images"][0]
+OTHER_REF = "registry.example.com/strop-worker@sha256:" + "3" * 64
+GPU_IMAGE = CPU_IMAGE | {"name": "cuda", "gpu": True, "pullSecrets": ["registry"]}
 GPU_TARGET = {
     "name": "gpu",
     "runtime": "ONNXRuntime",
@@ -56,6 +58,18 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             },
             "proxy": {"https": "http://proxy:3128"},
         },
+    ),
+    "vnni": (
+        {"targets": [{"name": "vnni", "runtime": "OpenVINO", "cpu": {"arch": "amd64", "isa": "avx512_vnni"}}]},
+        {"images": [CPU_IMAGE, CPU_IMAGE | {"name": "openvino", "ref": OTHER_REF, "runtimes": ["OpenVINO"]}]},
+    ),
+    "rtx-without-a-device": (
+        {
+            "targets": [
+                {"name": "rtx", "runtime": "TensorRTRTX", "tensorRTRTX": {"computeCapabilities": ["8.9", "12.0"]}}
+            ]
+        },
+        {"images": [CPU_IMAGE, CPU_IMAGE | {"name": "rtx", "ref": OTHER_REF, "runtimes": ["TensorRTRTX"]}]},
     ),
 }
 
@@ -95,6 +109,39 @@ def test_the_worker_reads_the_request_it_is_sent() -> None:
     assert request.target == "gpu"
     assert request.spec == spec(**CASES["gpu-in-a-queue"][0])
     assert request.store.records_uri == "s3://strop-records/team"
+
+
+def test_a_runtime_gets_the_image_that_has_it() -> None:
+    """A worker without the runtime's libraries refuses the run only after it was pulled and scheduled."""
+    for case, runtime in (("vnni", "OpenVINO"), ("rtx-without-a-device", "TensorRTRTX")):
+        pod = manifest(case)["spec"]["template"]["spec"]
+        assert [container["image"] for container in pod["containers"]] == [OTHER_REF], runtime
+
+
+def test_an_instruction_set_is_preferred_and_never_required() -> None:
+    """In a cluster without Node Feature Discovery a required label would leave the pod pending for ever."""
+    pod = manifest("vnni")["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == {"kubernetes.io/arch": "amd64"}
+    assert pod["affinity"].keys() == {"nodeAffinity"}
+    (rule,) = pod["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    (expression,) = rule["preference"]["matchExpressions"]
+    assert expression["key"] == "feature.node.kubernetes.io/cpu-cpuid.AVX512VNNI"
+    assert pod["affinity"]["nodeAffinity"].keys() == {"preferredDuringSchedulingIgnoredDuringExecution"}
+
+
+def test_a_build_ahead_of_time_asks_for_no_device() -> None:
+    """It needs none: a GPU node, or a node of a certain kind, would only be waited for."""
+    pod = manifest("rtx-without-a-device")["spec"]["template"]["spec"]
+    assert "affinity" not in pod
+    assert "nodeSelector" not in pod
+    assert not any("gpu" in name for name in pod["containers"][0]["resources"]["limits"])
+
+
+def test_an_unlabelled_instruction_set_moves_nothing() -> None:
+    """A label that no tool sets would only be noise in the manifest."""
+    model = spec(targets=[{"name": "t", "runtime": "ONNXRuntime", "cpu": {"isa": "i8mm"}}])
+    made = build_job(resource(), model, spec_hash(model), RUN, 1, grant(model))
+    assert "affinity" not in made["spec"]["template"]["spec"]
 
 
 def test_no_secret_and_no_token_reaches_the_worker_by_its_environment() -> None:

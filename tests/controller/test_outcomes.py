@@ -14,7 +14,7 @@ from strop_api.status import ModelOptimizationStatus
 from strop_operator.build import LEAST_SECONDS, build_job
 from strop_operator.cache import Cache
 from strop_operator.decide import MAX_LOST, Action, Decision, decide
-from strop_operator.facts import JobFact, PodFact, PolicyFact, job_fact
+from strop_operator.facts import JobFact, PodFact, PolicyFact, job_fact, packed, unpacked
 from strop_operator.observe import Spent, observe
 from strop_operator.policy import Grant
 from strop_operator.status import compose, dump
@@ -29,13 +29,13 @@ class Desk:
 
     def __init__(self) -> None:
         self.cache = Cache()
-        self.cache.policies["team"] = PolicyFact("team", "default", "policy", 1, json.dumps(POLICY).encode())
+        self.cache.policies["team"] = PolicyFact("team", "default", "policy", 1, packed(POLICY))
         self.cache.put_resource(resource())
 
     def asks(self, **changes: Any) -> None:
         """A new generation of the spec."""
         fact = self.cache.resources["team", "digits"]
-        self.change(generation=fact.generation + 1, spec=json.dumps(SPEC | changes).encode())
+        self.change(generation=fact.generation + 1, spec=packed(SPEC | changes))
 
     def change(self, **changes: Any) -> None:
         fact = self.cache.resources["team", "digits"]
@@ -53,7 +53,7 @@ class Desk:
             made = (observed.spec, observed.spec_hash, observed.run_id, observed.attempt + 1, observed.grant)
             known = self.put(build_job(observed.fact, *made, observed.spent))
         after = compose(observed, decision, known, progress_due=True)
-        self.change(status=json.dumps(dump(after)).encode())
+        self.change(status=packed(dump(after)))
         if decision.action is Action.STOP and decision.job is not None:
             self.cache.drop_job(decision.job.uid)
             for gone in self.cache.pods.of(UID):
@@ -75,7 +75,7 @@ class Desk:
 
     @property
     def status(self) -> ModelOptimizationStatus:
-        return ModelOptimizationStatus.model_validate_json(self.cache.resources["team", "digits"].status)
+        return ModelOptimizationStatus.model_validate_json(unpacked(self.cache.resources["team", "digits"].status))
 
     def publish(self) -> ModelOptimizationStatus:
         """The run that is asked for, from its launch to its end."""
@@ -123,6 +123,69 @@ def test_what_an_earlier_release_recorded_without_an_outcome_is_still_settled() 
     assert (decision.action, decision.reason, decision.message) == (Action.WAIT, Reason.PUBLISHED, "as it was")
 
 
+BUILT = {"uri": "s3://strop-records/r/plan", "digest": "sha256:" + "b" * 64, "sizeBytes": 4096}
+
+
+def test_an_engine_that_was_built_and_not_measured_is_told_of_and_never_ready() -> None:
+    """Ready would promise a speed and a quality that nobody has seen; running again would not show them either."""
+    desk = Desk()
+    desk.judge()
+    target = {"name": "cpu", "verdict": "NotMeasured", "built": BUILT, "realisedPrecision": "not inspected"}
+    said = result(RUN, "NotMeasured", target=target, message="built for 8.9, not measured")
+    desk.ends(pod(phase="Failed", exit_code=15, termination=said), ended="Failed", end_reason="PodFailurePolicy")
+    decision = desk.judge()
+    assert (decision.action, decision.reason) == (Action.SETTLE, Reason.NOT_MEASURED)
+    told = {condition.type: condition for condition in desk.status.conditions}
+    assert (told["Ready"].status, told["Stalled"].status) == ("False", "True")
+    assert told["Ready"].message == "built for 8.9, not measured"
+    assert "Reconciling" not in told
+    (known,) = desk.status.targets
+    assert (known.artifact, known.verdict) == (None, "NotMeasured")
+    assert known.built is not None
+    assert known.built.uri == BUILT["uri"]
+    assert desk.status.phase == "Failed"
+    assert desk.judge().action is Action.WAIT
+    assert desk.status.run is not None
+    assert desk.status.run.attempt == 1
+
+
+def test_an_engine_that_was_not_measured_is_not_believed_to_be_published() -> None:
+    """A worker that says both contradicts itself: what it claims of its target is left out."""
+    desk = Desk()
+    desk.judge()
+    target = {"name": "cpu", "verdict": "NotMeasured", "artifact": BUILT}
+    said = result(RUN, "NotMeasured", target=target)
+    desk.ends(pod(phase="Failed", exit_code=15, termination=said), ended="Failed", end_reason="PodFailurePolicy")
+    assert desk.judge().reason is Reason.NOT_MEASURED
+    assert desk.status.targets == []
+
+
+def test_a_run_that_a_later_release_recorded_is_not_asked_again() -> None:
+    """After an operator is rolled back, the figures that it does not know must not cost the run anew."""
+    desk = Desk()
+    desk.publish()
+    known = json.loads(unpacked(desk.cache.resources["team", "digits"].status))
+    known["targets"][0] |= {"energy": {"joules": "3"}}
+    known["targets"][0]["gates"][0] |= {"look": 2}
+    known["run"] |= {"shape": "done"}
+    known["conditions"][0] |= {"severity": "none"}
+    desk.change(status=packed(known | {"drift": {}}))
+    decision = desk.judge()
+    assert (decision.action, decision.reason) == (Action.WAIT, Reason.PUBLISHED)
+    assert desk.status.conditions[0].status == "True"
+
+
+def test_the_result_of_a_later_worker_is_read() -> None:
+    """The policy's images are upgraded by admins, the operator by others: neither waits for the other."""
+    desk = Desk()
+    desk.judge()
+    said = json.loads(result(RUN)) | {"energy": {"joules": "3"}}
+    said["target"] |= {"energy": {"joules": "3"}}
+    desk.ends(pod(phase="Succeeded", exit_code=0, termination=json.dumps(said)), ended="Complete")
+    assert desk.judge().reason is Reason.PUBLISHED
+    assert desk.status.targets[0].artifact is not None
+
+
 def test_a_published_resource_stays_ready_under_a_release_that_cannot_read_its_spec() -> None:
     """During a rolled back upgrade the CRD knows fields that the operator does not."""
     desk = Desk()
@@ -130,7 +193,7 @@ def test_a_published_resource_stays_ready_under_a_release_that_cannot_read_its_s
     fact = desk.cache.resources["team", "digits"]
     known = status("Published", finished=True, run="aaaaaaaaaa").model_dump(mode="json", by_alias=True)
     known["run"] |= {"observedGeneration": fact.generation}
-    desk.change(status=json.dumps(known | {"observedGeneration": fact.generation}).encode())
+    desk.change(status=packed(known | {"observedGeneration": fact.generation}))
     decision = desk.judge()
     assert (decision.action, decision.reason) == (Action.WAIT, Reason.PUBLISHED)
     assert desk.status.conditions[0].status == "True"
@@ -140,7 +203,7 @@ def test_a_run_goes_on_to_its_end_under_a_release_that_cannot_read_its_spec() ->
     """Hours of work would be thrown away by a skew of versions that lasts a minute."""
     desk = Desk()
     desk.judge()
-    desk.change(spec=json.dumps(SPEC | UNKNOWN_FIELD).encode())
+    desk.change(spec=packed(SPEC | UNKNOWN_FIELD))
     (launched,) = desk.cache.jobs.of(UID)
     desk.cache.put_pod(pod(job_uid=launched.uid, phase="Running", scheduled=True))
     decision = desk.judge()

@@ -1,10 +1,8 @@
 """Rules on an OptimizationPolicy."""
 
 from strop_api.policy import Store, WorkerImage
-from strop_api.rules.rule import Rule, quoted
-from strop_api.targets import GPU_RUNTIMES
-
-_GPU = sorted(GPU_RUNTIMES)
+from strop_api.rules.rule import Rule
+from strop_api.targets import Runtime
 
 
 def _ca(store: Store) -> bool:
@@ -24,7 +22,7 @@ def _prefix(prefix: str) -> bool:
 
 
 def _gpu(image: WorkerImage) -> bool:
-    return image.gpu or not any(runtime in GPU_RUNTIMES for runtime in image.runtimes)
+    return image.gpu or Runtime.TENSORRT not in image.runtimes
 
 
 POLICY = (
@@ -69,9 +67,9 @@ POLICY = (
     Rule(
         "gpu-image",
         "spec.images[]",
-        f"self.gpu || !self.runtimes.exists(r, r in {quoted(_GPU)})",
+        "self.gpu || !self.runtimes.exists(r, r == 'TensorRT')",
         _gpu,
-        "an image with a GPU runtime needs gpu: true",
+        "an image with TensorRT needs gpu: true: it builds nowhere else",
         ".gpu",
     ),
 )

@@ -6,10 +6,13 @@ from strop_api.base import percent
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.rules.steps import before, types
 from strop_api.steps import Precision, QuantizeMethod, StepType
-from strop_api.targets import SpeedupOver
+from strop_api.targets import GPU_RUNTIMES, SpeedupOver
 
 FEW_SAMPLES = 100
 """Below this a calibration set seldom shows the range of activations (usual are 100 to 1,000)."""
+
+TURING = "7.5"
+"""TensorRT-RTX leaves it out of portable engines by default: what it lacks costs the others speed."""
 
 
 def warnings(spec: ModelOptimizationSpec) -> list[str]:
@@ -57,7 +60,7 @@ def _unused_data(spec: ModelOptimizationSpec) -> Iterator[str]:
 
 
 def _fp16_on_a_cpu(spec: ModelOptimizationSpec) -> Iterator[str]:
-    on_cpu = [target.name for target in spec.targets if target.accelerator is None]
+    on_cpu = [t.name for t in spec.targets if t.accelerator is None and t.runtime not in GPU_RUNTIMES]
     if not on_cpu:
         return
     for step in spec.steps:
@@ -76,6 +79,25 @@ def _point_estimate(spec: ModelOptimizationSpec) -> Iterator[str]:
         )
 
 
+def _built_not_measured(spec: ModelOptimizationSpec) -> Iterator[str]:
+    for index, target in enumerate(spec.targets):
+        if target.tensorrt_rtx is not None and target.accelerator is None:
+            yield (
+                f"spec.targets[{index}].accelerator: without one the engine is built, not measured: the run ends with "
+                "NotMeasured, its engine is kept beside the report, and nothing is published"
+            )
+
+
+def _turing_beside_others(spec: ModelOptimizationSpec) -> Iterator[str]:
+    for index, target in enumerate(spec.targets):
+        asked = target.tensorrt_rtx.compute_capabilities if target.tensorrt_rtx is not None else []
+        if TURING in asked and len(asked) > 1:
+            yield (
+                f"spec.targets[{index}].tensorRTRTX.computeCapabilities: {TURING} holds the newer devices back; give "
+                "it a resource of its own"
+            )
+
+
 Check = Callable[[ModelOptimizationSpec], Iterator[str]]
 
 CHECKS: tuple[Check, ...] = (
@@ -87,4 +109,6 @@ CHECKS: tuple[Check, ...] = (
     _unused_data,
     _fp16_on_a_cpu,
     _point_estimate,
+    _built_not_measured,
+    _turing_beside_others,
 )

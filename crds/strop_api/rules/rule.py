@@ -1,7 +1,8 @@
 """What a rule is: one condition, said once for the API server (CEL) and once for Python, at one place of the schema."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -42,9 +43,9 @@ class Rule:
         where = {"fieldPath": self.field} if self.field else {}
         return {"rule": self.cel, "message": self.message, **where}
 
-    def problems(self, root: BaseModel) -> Iterator[Problem]:
-        """Each place of a parsed spec where the rule does not hold."""
-        for path, value in places(root, self.scope):
+    def problems(self, found: Iterable[tuple[str, Any]]) -> Iterator[Problem]:
+        """Each of the scope's places in a parsed spec where the rule does not hold."""
+        for path, value in found:
             if not self.holds(value):
                 yield Problem(path + self.field, self.message)
 
@@ -74,8 +75,14 @@ def member(value: Any, name: str) -> Any:
     """The member with this name on the wire."""
     if isinstance(value, Mapping):
         return value.get(name)
-    fields = type(value).model_fields
-    return getattr(value, next(key for key, field in fields.items() if field.alias == name))
+    model: type[BaseModel] = type(value)
+    return getattr(value, _attributes(model)[name])
+
+
+@cache
+def _attributes(model: type[BaseModel]) -> dict[str, str]:
+    """The attribute for each name on the wire."""
+    return {field.alias: key for key, field in model.model_fields.items() if field.alias is not None}
 
 
 def quoted(values: Any) -> str:

@@ -5,7 +5,7 @@ from strop_api.rules.rule import Rule, quoted
 from strop_api.steps import (
     MEMBERS,
     RESERVED,
-    RESERVED_PREFIX,
+    RESERVED_PREFIXES,
     TORCH_STEPS,
     Calibrator,
     DistilStep,
@@ -48,16 +48,18 @@ def _member(kind: StepType) -> Rule:
 
 
 def _name(step: Step) -> bool:
-    return step.name not in RESERVED and not step.name.startswith(RESERVED_PREFIX)
+    return step.name not in RESERVED and not step.name.startswith(RESERVED_PREFIXES)
 
 
 NAMES = (
     Rule(
         "names-of-stages",
         "spec.steps[]",
-        f"!(self.name in {quoted(sorted(RESERVED))}) && !self.name.startsWith('{RESERVED_PREFIX}')",
+        f"!(self.name in {quoted(sorted(RESERVED))}) && "
+        + " && ".join(f"!self.name.startsWith('{prefix}')" for prefix in RESERVED_PREFIXES),
         _name,
-        f"every run has stages of these names ({', '.join(sorted(RESERVED))}, {RESERVED_PREFIX}…): choose another",
+        f"every run has stages of these names ({', '.join(sorted(RESERVED))}, {'…, '.join(RESERVED_PREFIXES)}…): "
+        "choose another",
         ".name",
     ),
 )

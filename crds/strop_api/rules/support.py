@@ -26,6 +26,9 @@ def _targets(spec: ModelOptimizationSpec, able: Capabilities) -> Iterator[Proble
         yield Problem("spec.targets", f"this release serves {able.targets} target: make one resource for each")
     for index, target in enumerate(spec.targets):
         yield from _lacking(f"spec.targets[{index}].runtime", target.runtime, able.runtimes)
+        if target.accelerator is not None and target.runtime not in able.accelerated:
+            message = f"{target.runtime} runs on the processor in this release: remove accelerator"
+            yield Problem(f"spec.targets[{index}].accelerator", message)
         if target.optional and not able.optional_targets:
             yield Problem(f"spec.targets[{index}].optional", "every target is required in this release: remove it")
 

@@ -1,74 +1,10 @@
-"""Rules on targets, gates and output."""
+"""Rules on gates and output."""
 
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.rules.rule import Rule, quoted, words
 from strop_api.steps import Precision, QuantizeMethod
 from strop_api.support import QUANTIZATIONS, Quantization
-from strop_api.targets import (
-    GPU_RUNTIMES,
-    FidelityGate,
-    LatencyGate,
-    MetricDropGate,
-    Runtime,
-    SpeedupGate,
-    SpeedupOver,
-    Target,
-)
-
-_GPU = sorted(GPU_RUNTIMES)
-
-
-def _accelerator(target: Target) -> bool:
-    return target.runtime not in GPU_RUNTIMES or target.accelerator is not None
-
-
-def _one_device(target: Target) -> bool:
-    return target.accelerator is None or target.cpu is None
-
-
-def _options(target: Target) -> bool:
-    return target.onnx_runtime is None or target.runtime is Runtime.ONNX_RUNTIME
-
-
-def _capability(target: Target) -> bool:
-    device = target.accelerator
-    return device is None or device.compute_capability is None or target.runtime is Runtime.TENSORRT_RTX
-
-
-TARGETS = (
-    Rule(
-        "gpu-runtime-has-an-accelerator",
-        "spec.targets[]",
-        f"!(self.runtime in {quoted(_GPU)}) || has(self.accelerator)",
-        _accelerator,
-        f"{words(_GPU)} needs an accelerator",
-        ".accelerator",
-    ),
-    Rule(
-        "one-device",
-        "spec.targets[]",
-        "!(has(self.accelerator) && has(self.cpu))",
-        _one_device,
-        "set accelerator or cpu, not both",
-        ".cpu",
-    ),
-    Rule(
-        "options-of-the-runtime",
-        "spec.targets[]",
-        "!has(self.onnxRuntime) || self.runtime == 'ONNXRuntime'",
-        _options,
-        "onnxRuntime needs runtime ONNXRuntime",
-        ".onnxRuntime",
-    ),
-    Rule(
-        "capability-of-rtx",
-        "spec.targets[]",
-        "!has(self.accelerator) || !has(self.accelerator.computeCapability) || self.runtime == 'TensorRTRTX'",
-        _capability,
-        "only TensorRTRTX builds ahead for a computeCapability: remove it",
-        ".accelerator.computeCapability",
-    ),
-)
+from strop_api.targets import FidelityGate, LatencyGate, MetricDropGate, SpeedupGate, SpeedupOver
 
 
 def _one_bound(gate: MetricDropGate) -> bool:

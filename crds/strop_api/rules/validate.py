@@ -11,7 +11,7 @@ from strop_api import API_VERSION
 from strop_api.optimization import KIND, ModelOptimizationSpec
 from strop_api.policy import POLICY_KIND, POLICY_NAME, OptimizationPolicySpec
 from strop_api.rules.catalogue import POLICY_RULES, RULES
-from strop_api.rules.rule import Problem, Rule
+from strop_api.rules.rule import Problem, Rule, places
 
 Spec = TypeVar("Spec", bound=BaseModel)
 
@@ -49,7 +49,9 @@ def _validated(
         raise InvalidSpec(problems)
     spec = _parsed(document["spec"], model)
     applied = (rule for rule in rules if cluster or not rule.cluster_only)
-    problems = [*_duplicates(spec, "spec"), *(problem for rule in applied for problem in rule.problems(spec))]
+    found = {scope: tuple(places(spec, scope)) for scope in {rule.scope for rule in rules}}
+    broken = (problem for rule in applied for problem in rule.problems(found[rule.scope]))
+    problems = [*_duplicates(spec, "spec"), *broken]
     if problems:
         raise InvalidSpec(problems)
     return spec
@@ -75,7 +77,9 @@ def _parsed(document: Mapping[str, Any], model: type[Spec]) -> Spec:
         return model.model_validate_json(json.dumps(without_nulls(document, model), default=str), strict=True)
     except ValidationError as error:
         messages: dict[str, list[str]] = {}
-        for detail in error.errors(include_url=False, include_context=False):
+        details = error.errors(include_url=False, include_context=False)
+        # A retired name is a rule's matter, and rules are not asked about what cannot be read.
+        for detail in [detail for detail in details if detail["type"] != "retired"] or details:
             path = _path(detail["loc"], document)
             message = _UNKNOWN if detail["type"] == "extra_forbidden" else detail["msg"]
             messages.setdefault(path, []).append(message)
