@@ -5,10 +5,12 @@ PYTHON ?= python3
 STORE ?= out
 PY := .venv/bin/python
 READY := .venv/.ready
+DEVICE_PY := $(CURDIR)/.venv-device/bin/python
+DEVICE_READY := .venv-device/.ready
 export PYTHONWARNINGS := default
 LOCKS := $(wildcard requirements/*.lock)
 
-.PHONY: help prerequisites run test e2e nightly bench bench-operator verify lint generate fixtures format cluster cluster-down lock clean
+.PHONY: help prerequisites run test e2e nightly device-env devices bench bench-operator soak verify lint generate fixtures format cluster cluster-down lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -37,7 +39,7 @@ run: $(READY) ## Optimize two real models on this machine, no cluster needed
 	@$(PY) -m strop_job.cli run crds/samples/magika-static-int8.yaml --store $(STORE)
 
 test: $(READY) ## The whole suite that needs no node: contract, controller, pipeline, packaging
-	$(PY) tests/cluster provide etcd kube-apiserver kube-controller-manager kubectl minio helm > /dev/null
+	$(PY) tests/cluster provide etcd kube-apiserver kube-controller-manager kubectl minio helm oras > /dev/null
 	$(PY) -m pytest -n 2 tests/contract tests/controller tests/pipeline tests/closure tests/upgrade tests/gpu
 
 e2e: $(READY) ## The real cluster from end to end (root, Linux; or Docker and kind)
@@ -48,8 +50,20 @@ e2e: $(READY) ## The real cluster from end to end (root, Linux; or Docker and ki
 fixtures: $(READY) ## Record what this release stores, for later releases to upgrade from
 	$(PY) tests/upgrade/record.py
 
-nightly: $(READY) ## Everything, the long tests too
-	STROP_NIGHTLY=1 $(PY) -m pytest tests
+nightly: $(READY) $(DEVICE_READY) ## Everything, the long tests too
+	STROP_NIGHTLY=1 STROP_DEVICE_PYTHON=$(DEVICE_PY) $(PY) -m pytest tests
+
+device-env: $(DEVICE_READY) ## The environment of the converters for LiteRT and Core ML (6 GB)
+
+devices: $(READY) $(DEVICE_READY) ## The tests of LiteRT and Core ML files, with the real converters
+	STROP_DEVICE_PYTHON=$(DEVICE_PY) $(PY) -m pytest tests/pipeline/handoff/test_devices.py
+
+$(DEVICE_READY): requirements/device.lock requirements/bootstrap.lock | $(READY)
+	test -x $(DEVICE_PY) || $(PYTHON) -m venv .venv-device
+	$(DEVICE_PY) -m pip install --quiet --require-hashes -r requirements/bootstrap.lock
+	$(PY) -m uv pip install --python $(DEVICE_PY) --quiet --no-deps --require-hashes -r requirements/device.lock
+	$(PY) -m uv pip install --python $(DEVICE_PY) --quiet --no-deps --no-build-isolation --editable .
+	touch $(DEVICE_READY)
 
 bench: $(READY) ## Figures as JSON lines: name, value, unit, low, high, n, baseline
 	@for script in tests/bench/bench_*.py; do $(PY) "$$script" || exit 1; done
@@ -57,6 +71,11 @@ bench: $(READY) ## Figures as JSON lines: name, value, unit, low, high, n, basel
 bench-operator: $(READY) ## What the operator costs at scale, on a real API server, all on two cores (JSON lines)
 	$(PY) tests/cluster provide etcd kube-apiserver kube-controller-manager > /dev/null
 	$(PY) tests/bench/operator/bench.py
+
+MINUTES ?= 30
+soak: $(READY) ## The operator under faults for half an hour: memory and descriptors stay flat (MINUTES=3 for less)
+	$(PY) tests/cluster provide etcd kube-apiserver kube-controller-manager > /dev/null
+	$(PY) tests/bench/operator/soak.py --minutes $(MINUTES)
 
 verify: $(READY) ## Generated files are current
 	$(PY) -m strop_api.crd --check

@@ -16,4 +16,5 @@ lock worker-cpu pyproject.toml --extra job --extra cpu --extra torch --extra ope
 lock worker-rtx pyproject.toml --extra job --extra cpu --extra torch --extra openvino --extra inductor --extra rtx \
   --constraints requirements/dev.lock
 lock worker-cuda pyproject.toml --extra job --extra cuda --extra torch --extra inductor
+lock device requirements/device.in --override requirements/device.overrides
 lock samples requirements/samples.in --no-deps

@@ -5,7 +5,7 @@ manifest is written after the files, the pointer after the manifest: whoever fol
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -20,7 +20,7 @@ from strop_job.store.digests import bytes_digest, file_digest
 from strop_job.store.objects import ObjectInfo, ObjectMissing, ObjectStore, is_safe_name, join
 
 OUTPUT_FIELD = "spec.output.uri"
-MANIFEST, PROVENANCE, POINTER = "manifest.json", "provenance.json", "current.json"
+MANIFEST, PROVENANCE, POINTER, README = "manifest.json", "provenance.json", "current.json", "README.md"
 POINTER_LIMIT_BYTES = 64 << 10
 MANIFEST_LIMIT_BYTES = 16 << 20
 ATTEMPTS = 5
@@ -107,10 +107,12 @@ def publish(
     provenance: Mapping[str, JsonValue],
     *,
     measured: Collection[str] | None = None,
+    readme: Callable[[Sequence[PublishedFile]], str] | None = None,
 ) -> ArtifactRef:
     """Publish `files` (by relative name; the first is the engine) and move the pointer.
 
-    `measured` names the files that passed the gates, by default the first alone; the others are companions. After a
+    `measured` names the files that passed the gates, by default the first alone. Others with the very bytes of one of
+    these are as measured; all others are companions. What `readme` says of the files becomes `README.md`. After a
     crash the same call finishes the work. Raises InvalidInput when the pointer is another owner's or the run's folder
     holds other bytes, StoreFailed when the store fails; in both cases the pointer has not moved.
     """
@@ -119,12 +121,13 @@ def publish(
     _check_names(output_uri, run_id, files)
     _owned_pointer(store, output_uri, owner)
     folder = join(output_uri, run_id)
-    found = [_put(store, folder, name, path, Role.MEASURED if name in measured else Role.COMPANION)
-             for name, path in files.items()]  # fmt: skip
+    found = _with_roles([_put(store, folder, name, path) for name, path in files.items()], measured)
+    if readme is not None:
+        found.append(_put_readme(store, folder, readme(found)))
     found.append(_put_provenance(store, folder, provenance))
     manifest = Manifest(run_id=run_id, owner=owner, files=sorted(found, key=lambda f: f.name))
     manifest_digest = _put_manifest(store, folder, manifest)
-    size = sum(f.size_bytes for f in found if f.role is Role.MEASURED)
+    size = sum(f.size_bytes for f in found if f.name in measured)
     artifact = ArtifactRef(uri=join(folder, engine), digest=found[0].digest, size_bytes=size)
     pointer = Pointer(owner=owner, run_id=run_id, uri=folder, manifest_digest=manifest_digest,
                       artifact=artifact, published_at=datetime.now(UTC))  # fmt: skip
@@ -187,16 +190,30 @@ def _check_names(output_uri: str, run_id: str, files: Mapping[str, Path]) -> Non
     if not output_uri.startswith("s3://"):
         raise Unsupported(f"this release does not publish to {output_uri}", field=OUTPUT_FIELD, mend="use s3://")
     for name in (run_id, *files):
-        if not is_safe_name(name) or name in (MANIFEST, PROVENANCE):
+        if not is_safe_name(name) or name in (MANIFEST, PROVENANCE, README):
             raise InvalidInput(f"{name!r} cannot be the name of a published file")
 
 
-def _put(store: ObjectStore, folder: str, name: str, path: Path, role: Role) -> PublishedFile:
+def _with_roles(files: Sequence[PublishedFile], measured: Collection[str]) -> list[PublishedFile]:
+    """What was measured are bytes, under whatever name they lie."""
+    promised = {file.digest for file in files if file.name in measured}
+    return [file.model_copy(update={"role": Role.MEASURED}) if file.digest in promised else file for file in files]
+
+
+def _put(store: ObjectStore, folder: str, name: str, path: Path) -> PublishedFile:
     """Create the file, or see that it is there already, byte for byte."""
     uri, digest = join(folder, name), file_digest(path)
     if not store.create(uri, path, field=OUTPUT_FIELD) and store.digest(uri, field=OUTPUT_FIELD) != digest:
         raise _other_bytes(uri)
-    return PublishedFile(name=name, digest=digest, size_bytes=path.stat().st_size, role=role)
+    return PublishedFile(name=name, digest=digest, size_bytes=path.stat().st_size, role=Role.COMPANION)
+
+
+def _put_readme(store: ObjectStore, folder: str, text: str) -> PublishedFile:
+    uri, data = join(folder, README), text.encode()
+    digest = bytes_digest(data)
+    if not store.create(uri, data, field=OUTPUT_FIELD) and store.digest(uri, field=OUTPUT_FIELD) != digest:
+        raise _other_bytes(uri)
+    return PublishedFile(name=README, digest=digest, size_bytes=len(data), role=Role.COMPANION)
 
 
 def _put_provenance(store: ObjectStore, folder: str, provenance: Mapping[str, JsonValue]) -> PublishedFile:

@@ -25,7 +25,7 @@ from strop_api.result import TERMINATION_LIMIT_BYTES, Outcome, ProgressReport, R
 from strop_api.status import Progress
 from strop_job.memory import KillWatch, killed
 from strop_job.outcome import exit_code, make_result, now
-from strop_job.serving import Board, ProgressServer
+from strop_job.progress_server import Board, ProgressServer
 
 LINE_LIMIT_BYTES = 1 << 18
 """A longer message from the child is not one of ours."""

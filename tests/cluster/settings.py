@@ -20,6 +20,7 @@ MODULES = {"pause": "", "etcd": "go.etcd.io/etcd/server/v3 v3.6.5", "coredns": "
 TOOLS = {
     "helm": "helm.sh/helm/v4/cmd/helm@v4.3.1",
     "kwok": "sigs.k8s.io/kwok/cmd/kwok@v0.8.0",
+    "oras": "oras.land/oras/cmd/oras@v1.3.6",
     "minio": "github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c",
 }
 
