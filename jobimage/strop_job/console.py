@@ -111,7 +111,9 @@ def show_finished(console: Console, finished: Finished, paths: Sequence[tuple[st
     for warning in finished.result.warnings:
         console.print(Text.assemble(("warning ", "yellow"), warning), soft_wrap=True)
     show_verdict(console, finished.result)
+    built = finished.result.target is not None and finished.result.target.built is not None
     for name, path in paths:
+        name = "kept" if name == "engine" and built else name
         console.print(f"{name:8s} {escape(path)}", soft_wrap=True, highlight=False)
     console.print(f"{'time':8s} {seconds_text(finished.seconds)}", highlight=False)
 
@@ -124,13 +126,15 @@ def show_verdict(console: Console, result: Result) -> None:
 
 
 def show_plan(console: Console, plan: Plan, rows: Sequence[tuple[Stage, Record | None]]) -> None:
-    """Every stage with what it reads, and whether it is on record."""
+    """Every stage with what it reads and yields, and whether it is on record."""
     console.print(f"run {plan.request.run_id}", highlight=False)
-    table = _table("stage", "reads", "on record")
+    table = _table("stage", "reads", "yields", "on record")
     for stage, record in rows:
         state = "would run" if record is None else f"yes, {seconds_text(record.seconds)} saved"
-        table.add_row(stage.name, ", ".join(stage.needs), state)
+        table.add_row(stage.name, ", ".join(stage.needs), str(plan.kinds.get(stage.name, "")), state)
     console.print(table)
+    for note in plan.notes:
+        console.print(Text.assemble(("note ", "yellow"), note), soft_wrap=True)
     for warning in plan.warnings:
         console.print(Text.assemble(("warning ", "yellow"), warning), soft_wrap=True)
 

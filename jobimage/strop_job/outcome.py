@@ -20,7 +20,9 @@ from strop_api.status import (
 )
 from strop_api.steps import Precision
 from strop_api.targets import Runtime, Target
+from strop_job.backends.base import ASKED_FORMATS
 from strop_job.errors import DiskFull, Evicted, StoreFailed, StropError
+from strop_job.judgement.case import asked_precision
 from strop_job.judgement.figures import percent_text
 from strop_job.memory import chain, exhausted, is_exhaustion
 
@@ -36,6 +38,9 @@ USER_INFO = re.compile(r"(?i)([a-z][a-z0-9+.-]*://)[^/\s@]+@")
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 FP32_KERNELS = "ONNX Runtime's CPU kernels compute in fp32"
 """Why fp16 weights gain no speed there; the whole sentence must fit the status's 64 characters."""
+NOT_INSPECTED = "not inspected"
+BUILT = "built, not measured: "
+"""How the message of such a run begins; the reason follows."""
 VERDICTS = {
     Outcome.PUBLISHED: TargetVerdict.PUBLISHED,
     Outcome.GATE_MISSED: TargetVerdict.GATE_MISSED,
@@ -117,20 +122,23 @@ def figure(value: float) -> str:
 
 def realised_precision(spec: ModelOptimizationSpec, target: Target, facts: Mapping[str, JsonValue]) -> str | None:
     """How much of the engine's compute really runs at the precision that was asked last, from verify's inspection."""
-    asked = [step.quantize.precision for step in spec.steps if step.quantize is not None]
-    inspection = facts.get("inspection")
-    if not asked or not isinstance(inspection, Mapping):
+    asked = asked_precision(spec)
+    if asked is None:
         return None
+    inspection = facts.get("inspection")
+    if not isinstance(inspection, Mapping):
+        return NOT_INSPECTED
     done, whole = inspection.get("macsByFormat"), inspection.get("macs")
     if not isinstance(done, Mapping) or not isinstance(whole, int) or whole <= 0:
-        return "not inspected"
-    part = done.get(asked[-1].value, 0)
+        return NOT_INSPECTED
+    part = done.get(ASKED_FORMATS[asked].value, 0)
     if not isinstance(part, int):
-        return "not inspected"
+        return NOT_INSPECTED
     on_cpu = target.runtime is Runtime.ONNX_RUNTIME and target.accelerator is None
-    if asked[-1] is Precision.FP16 and part == 0 and on_cpu:
+    if asked is Precision.FP16 and part == 0 and on_cpu:
         return f"0% in fp16: {FP32_KERNELS}"
-    return f"{percent_text(part / whole)} of multiply-accumulates in {asked[-1]}"
+    counted = "counted multiply-accumulates" if inspection.get("uncounted") else "multiply-accumulates"
+    return f"{percent_text(part / whole)} of {counted} in {asked}"
 
 
 def make_result(
@@ -141,19 +149,21 @@ def make_result(
     field: str | None = None,
     judgement: "Judgement | None" = None,
     artifact: ArtifactRef | None = None,
+    built: ArtifactRef | None = None,
     rows: Sequence[StageRow] = (),
     warnings: Sequence[str] = (),
     report: str | None = None,
     model_digest: str | None = None,
     realised_precision: str | None = None,
 ) -> Result:
-    """The Result; an artifact is named exactly when it was published."""
+    """The Result; an artifact is named exactly when it was published, a built one exactly when it was not measured."""
     target = None
     if judgement is not None:
         target = TargetStatus(
             name=request.target,
             verdict=VERDICTS.get(outcome, TargetVerdict.FAILED),
             artifact=artifact if outcome is Outcome.PUBLISHED else None,
+            built=built if outcome is Outcome.NOT_MEASURED else None,
             metric=judgement.metric,
             latency=judgement.latency,
             speedup=judgement.speedup,

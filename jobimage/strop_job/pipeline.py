@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
@@ -18,26 +19,37 @@ from strop_api.result import Outcome, Result, RunRequest
 from strop_api.status import ArtifactRef
 from strop_job.claims import claim_of, settle, take_over
 from strop_job.errors import InvalidInput
+from strop_job.handoff import BUNDLE_STAGES, folder_of
+from strop_job.handoff.readme import readme
 from strop_job.hardware import require
 from strop_job.judgement.comparison import Row, side_by_side
 from strop_job.judgement.evidence import read_latencies
 from strop_job.judgement.gates import Judgement, judge
-from strop_job.outcome import StageRow, diagnose, make_result, now, realised_precision, redact
+from strop_job.outcome import BUILT, StageRow, diagnose, make_result, now, realised_precision, redact
 from strop_job.plan import Plan
 from strop_job.progress import TAIL, TAIL_WEIGHT
 from strop_job.provenance import provenance
 from strop_job.publish import Owner, point_back, publish
 from strop_job.report import HTML_FILE, JSON_FILE, RunReport, tells_the_same, write_report
 from strop_job.stages import Artifact, ArtifactKind
+from strop_job.store.digests import file_digest
 from strop_job.store.objects import ObjectMissing, ObjectStore, disk_full_is_named, join
 from strop_job.walk import Shop, Walk, size_bytes
 
-MODELS = frozenset({ArtifactKind.SOURCE, ArtifactKind.ONNX_GRAPH, ArtifactKind.ENGINE})
+MODELS = frozenset(
+    {
+        ArtifactKind.SOURCE,
+        ArtifactKind.ONNX_GRAPH,
+        ArtifactKind.OPENVINO_IR,
+        ArtifactKind.EXPORTED_PROGRAM,
+        ArtifactKind.ENGINE,
+    }
+)
+UNMEASURED = "unmeasured"
+"""Folder beside the report with an engine that was built and not measured."""
 RESULT, RESULT_LIMIT_BYTES = "result.json", 1 << 20
 CLAIM = "claim.json"
 REPORT_LIMIT_BYTES = 64 << 20
-COMPANIONS = "onnx"
-"""Folder of a published run with the optimized graph, where the spec lists it."""
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +59,13 @@ class Judged:
     """What the judgement saw and what came of it."""
 
     judgement: Judgement
-    verify: Artifact
-    benchmark: Artifact
+    verify: Artifact | None
+    """None, as `benchmark`, where the engine was built and not measured."""
+    benchmark: Artifact | None
     provenance: Mapping[str, JsonValue]
     artifact: ArtifactRef | None = None
+    built: ArtifactRef | None = None
+    """The engine that was built and not measured, kept beside the report."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +90,8 @@ class Finished:
     def places(self) -> tuple[tuple[str, str], ...]:
         """Where to look: name and address of the report's two forms and of the engine."""
         named = zip(("report", "figures"), self.report_uris, strict=False)
-        artifact = self.result.target.artifact if self.result.target else None
+        target = self.result.target
+        artifact = (target.artifact or target.built) if target else None
         return (*named, *((("engine", artifact.uri),) if artifact else ()))
 
 
@@ -144,38 +160,65 @@ def _conclude(walk: Walk) -> Finished:
             judged = replace(_judge(walk), provenance=claim.provenance)
     if judged.judgement.passed:
         judged = replace(judged, artifact=_publish(walk, judged.provenance))
-    judgement, artifact = judged.judgement, judged.artifact
-    uris = _report(walk, judgement.outcome, judgement.message, judged)
+    elif judged.judgement.outcome is Outcome.NOT_MEASURED and not plan.measurable:
+        judged = replace(judged, built=_keep_unmeasured(walk))
+    judgement, message = judged.judgement, _message(plan, judged)
+    uris = _report(walk, judgement.outcome, message, judged)
     result = make_result(
         request,
         judgement.outcome,
-        message=judgement.message,
+        message=message,
         judgement=judgement,
-        artifact=artifact,
+        artifact=judged.artifact,
+        built=judged.built,
         rows=walk.rows,
         warnings=plan.warnings,
         report=uris[0],
         model_digest=walk.done[plan.model].record.digest,
-        realised_precision=realised_precision(request.spec, plan.target, judged.verify.facts),
+        realised_precision=realised_precision(request.spec, plan.target, judged.verify.facts if judged.verify else {}),
     )
     _keep(walk, result)
-    original_size, size = _sizes(walk)
+    return Finished(result, walk.rows, judgement, uris, _compared(walk, judged))
+
+
+def _message(plan: Plan, judged: Judged) -> str:
+    """Why it ended so; an engine that nothing was measured of is not described by gates that had nothing to hold."""
+    if judged.built is None:
+        return judged.judgement.message
+    return f"{BUILT}{plan.unmeasured}; nothing was published"
+
+
+def _compared(walk: Walk, judged: Judged) -> tuple[Row, ...]:
+    """Original and optimized side by side; nothing where only one of them was made."""
+    if judged.benchmark is None or walk.plan.original not in walk.done:
+        return ()
+    original_size, size = (_size(walk, name) for name in (walk.plan.original, walk.plan.engine))
     latencies = read_latencies(judged.benchmark)
-    compared = side_by_side(judgement.metric, latencies, original_size, size, request.spec.seed)
-    return Finished(result, walk.rows, judgement, uris, compared)
+    return side_by_side(judged.judgement.metric, latencies, original_size, size, walk.plan.request.spec.seed)
+
+
+def _keep_unmeasured(walk: Walk) -> ArtifactRef:
+    """Puts the engine beside the report, where nobody who looks for published engines will find it."""
+    engine, folder = walk.artifact(walk.plan.engine), join(reports_uri(walk), UNMEASURED)
+    for name in engine.files:
+        walk.shop.store.upload(join(folder, name), engine.folder / name)
+    size = sum((engine.folder / name).stat().st_size for name in engine.files)
+    return ArtifactRef(uri=join(folder, engine.files[0]), digest=file_digest(engine.entry), size_bytes=size)
 
 
 def _judge(walk: Walk) -> Judged:
+    """Every gate; where nothing was measured, the engine's size is all there is to hold against one."""
     plan = walk.plan
-    verify, benchmark = walk.artifact(plan.verify), walk.artifact(plan.benchmark)
-    judgement = judge(plan.request.spec, plan.target, verify, benchmark, _sizes(walk)[1])
+    verify, benchmark = (walk.artifact(n) if n in walk.done else None for n in (plan.verify, plan.benchmark))
+    judgement = judge(plan.request.spec, plan.target, verify, benchmark, _size(walk, plan.engine))
+    if not plan.measurable:
+        judgement = replace(judgement, notes=())  # all of them are about figures that nobody expects
     return Judged(judgement, verify, benchmark, _provenance(walk, judgement))
 
 
-def _sizes(walk: Walk) -> tuple[int, int]:
-    """Bytes of the original, compiled, and of the engine."""
-    original, engine = (size_bytes(walk.done[name].record) for name in (walk.plan.original, walk.plan.engine))
-    return original, engine
+def _size(walk: Walk, stage: str) -> int:
+    """Bytes of all files of a stage."""
+    return size_bytes(walk.done[stage].record)
 
 
 def _publish(walk: Walk, provenance: Mapping[str, JsonValue]) -> ArtifactRef:
@@ -183,9 +226,9 @@ def _publish(walk: Walk, provenance: Mapping[str, JsonValue]) -> ArtifactRef:
     plan, request = walk.plan, walk.plan.request
     engine = walk.artifact(plan.engine)
     files = {name: engine.folder / name for name in engine.files}
-    for stage in plan.companions:
-        companion = walk.artifact(stage)
-        files |= {f"{COMPANIONS}/{name}": companion.folder / name for name in companion.files}
+    companions = {stage: walk.artifact(stage) for stage in plan.companions}
+    for stage, companion in companions.items():
+        files |= {f"{folder_of(stage)}/{name}": companion.folder / name for name in companion.files}
     return publish(
         walk.shop.store,
         request.spec.output.uri,
@@ -194,6 +237,7 @@ def _publish(walk: Walk, provenance: Mapping[str, JsonValue]) -> ArtifactRef:
         files,
         provenance,
         measured=engine.files,
+        readme=partial(readme, request, companions) if companions.keys() & BUNDLE_STAGES else None,
     )
 
 
@@ -214,6 +258,9 @@ def _report(walk: Walk, outcome: Outcome, message: str, judged: Judged | None = 
         provenance=judged.provenance if judged else _provenance(walk, None),
         warnings=walk.plan.warnings,
         artifact=judged.artifact if judged else None,
+        built=judged.built if judged else None,
+        unmeasured=walk.plan.unmeasured,
+        plan_notes=walk.plan.notes,
     )
     uris = tuple(join(reports_uri(walk), name) for name in (HTML_FILE, JSON_FILE))
     if not _is_told(walk.shop.store, uris, report):

@@ -3,32 +3,50 @@
 What the API can express and this build cannot do is refused by name, never skipped.
 """
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from strop_api.data import DataSource
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.result import RunRequest
 from strop_api.rules import check_support, warnings
 from strop_api.rules.rule import Problem
-from strop_api.steps import RESERVED, RESERVED_PREFIX, Precision, QuantizeMethod, QuantizeStep, Step, StepType
+from strop_api.steps import RESERVED, RESERVED_PREFIXES, Precision, QuantizeMethod, QuantizeStep, Step, StepType
 from strop_api.support import THIS_BUILD
-from strop_api.targets import OutputFormat, SpeedupOver, Target
+from strop_api.targets import Target
 from strop_job.backends import TRAITS
+from strop_job.baselines import HalfBaseline, half_baseline
 from strop_job.benchmark.variants import Variant
 from strop_job.disjoint import disjoint_stage
 from strop_job.errors import InvalidInput, Unsupported
+from strop_job.handoff import HandOff, hand_off
+from strop_job.hardware import Hardware, this_machine, why_unmeasured
 from strop_job.inputs import resolve_data_stage, resolve_model_stage, resolve_source_stage
+from strop_job.outcome import BUILT
 from strop_job.sources import Reach
-from strop_job.stages import Stage
+from strop_job.stages import ArtifactKind, Stage
 from strop_job.steps.benchmark import benchmark_stage
+from strop_job.steps.check_graph import check_graph_stage
 from strop_job.steps.compile import compile_stage
 from strop_job.steps.export import export_stage, refuse_code
 from strop_job.steps.quantize import quantize_stage
 from strop_job.steps.verify import verify_stage
 
 MODEL, EXPORT, VERIFY, BENCHMARK = "resolve-model", "export", "verify", "benchmark"
-COMPILE, COMPILE_ORIGINAL, CAST_FP16, COMPILE_FP16 = "compile", "compile-original", "cast-fp16", "compile-fp16"
-DISJOINT = "check-data"
+COMPILE, COMPILE_ORIGINAL, CODE = "compile", "compile-original", "resolve-source"
+DISJOINT, CHECK_GRAPH = "check-data", "check-graph"
+YIELDS: Mapping[str, ArtifactKind] = {
+    "resolve-model": ArtifactKind.SOURCE,
+    "resolve-source": ArtifactKind.SOURCE,
+    "resolve-data": ArtifactKind.DATA,
+    "CheckData": ArtifactKind.MEASUREMENT,
+    "CheckGraph": ArtifactKind.MEASUREMENT,
+    "Compile": ArtifactKind.ENGINE,
+    "Verify": ArtifactKind.MEASUREMENT,
+    "Benchmark": ArtifactKind.MEASUREMENT,
+}
+"""What a stage yields, by its kind; of Export and Quantize the runtime decides it, all else makes bundles."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +63,22 @@ class Plan:
     original: str = COMPILE_ORIGINAL
     verify: str = VERIFY
     benchmark: str = BENCHMARK
+    unmeasured: str = ""
+    """Why the engine is built here and not measured, in words; empty where it is."""
+    notes: tuple[str, ...] = ()
+    """What the plan chose by itself, and why."""
+    kinds: Mapping[str, ArtifactKind] = field(default_factory=dict)
+    """What each stage yields, by its name."""
+
+    @property
+    def measurable(self) -> bool:
+        """Whether the engine is verified and timed; without that nothing can be published."""
+        return not self.unmeasured
+
+    @property
+    def graph_check(self) -> str | None:
+        """The stage whose figures are of the graph, not of the engine."""
+        return next((stage.name for stage in self.stages if stage.name == CHECK_GRAPH), None)
 
     @property
     def target_index(self) -> int:
@@ -57,18 +91,19 @@ class Plan:
         return self.request.spec.targets[self.target_index]
 
 
-def make_plan(request: RunRequest, reach: Reach) -> Plan:
+def make_plan(request: RunRequest, reach: Reach, hardware: Hardware | None = None) -> Plan:
     """The plan of a run. Inputs are looked up (not read), so that an unchanged one has the same key as before.
 
-    Raises Unsupported with the first thing that cannot be done and its field, before anything is looked up;
-    InvalidInput for a source that is not there, or a step named like a stage.
+    What `hardware` (by default this machine) has decides what can be measured, and against what. Raises Unsupported
+    with the first thing that cannot be done and its field, before anything is looked up; InvalidInput for a source that
+    is not there, or a step named like a stage.
     """
     first = next(iter(refusals(request.spec)), None)
     if first is not None:
         raise Unsupported(first.message, field=first.path)
     refuse_code(request.spec.model, allowed=request.allow_code)
     _check_names(request.spec)
-    plan = _assemble(request, reach)
+    plan = _assemble(request, reach, hardware or this_machine())
     _check_order(plan.stages)
     return plan
 
@@ -78,9 +113,33 @@ def refusals(spec: ModelOptimizationSpec) -> list[Problem]:
     return list(check_support(spec, THIS_BUILD))
 
 
-def _assemble(request: RunRequest, reach: Reach) -> Plan:
+def _assemble(request: RunRequest, reach: Reach, hardware: Hardware) -> Plan:
     spec = request.spec
     target = next(t for t in spec.targets if t.name == request.target)
+    made, last = _made(request, reach, target)
+    unmeasured = why_unmeasured(target, hardware)
+    if unmeasured:
+        checks = (check_graph_stage(spec, last),) if last != EXPORT else ()
+        stages, follows, half = (*made, *checks), HandOff(), None
+    else:
+        half = half_baseline(spec, target, hardware)
+        follows = _handed_off(request, target, last)
+        stages = (*made, *_measured(spec, target, last, half), *follows.stages)
+    _check_unique(spec, stages)
+    return Plan(
+        request,
+        stages,
+        (*warnings(spec), *follows.warnings),
+        follows.companions,
+        unmeasured=unmeasured,
+        notes=tuple(_notes(unmeasured, half)),
+        kinds={stage.name: _yields(stage, target) for stage in stages},
+    )
+
+
+def _made(request: RunRequest, reach: Reach, target: Target) -> tuple[tuple[Stage, ...], str]:
+    """Everything up to the engine, and the name of the stage whose graph it is compiled from."""
+    spec = request.spec
     sources = _sources(spec)
     stages = [resolve_model_stage(spec, reach)]
     if spec.model.architecture is not None and spec.model.architecture.source is not None:
@@ -93,15 +152,47 @@ def _assemble(request: RunRequest, reach: Reach) -> Plan:
     for step in spec.steps:
         stages.append(quantize_stage(step, last, spec, target))
         last = step.name
-    stages += [compile_stage(COMPILE, last, spec, target), compile_stage(COMPILE_ORIGINAL, EXPORT, spec, target)]
+    return (*stages, compile_stage(COMPILE, last, spec, target)), last
+
+
+def _measured(spec: ModelOptimizationSpec, target: Target, last: str, half: HalfBaseline) -> tuple[Stage, ...]:
+    """What the engine is compared with, and the comparing."""
+    stages = [compile_stage(COMPILE_ORIGINAL, EXPORT, spec, target)]
     variants: dict[str, str] = {Variant.OPTIMIZED: COMPILE, Variant.ORIGINAL: COMPILE_ORIGINAL}
-    if _wants_fp16(spec, target):
-        stages += [quantize_stage(_cast(), EXPORT, spec, target), compile_stage(COMPILE_FP16, CAST_FP16, spec, target)]
-        variants[Variant.FP16] = COMPILE_FP16
-    stages.append(verify_stage(spec, target, last))
-    stages.append(benchmark_stage(variants, spec, target))
-    companions = (last,) if OutputFormat.ONNX in spec.output.formats else ()
-    return Plan(request, tuple(stages), tuple(warnings(spec)), companions)
+    if half.precision is not None and half.variant is not None:
+        cast, compiled = f"cast-{half.precision}", f"compile-{half.precision}"
+        stages += [
+            quantize_stage(_cast(cast, half.precision), EXPORT, spec, target),
+            compile_stage(compiled, cast, spec, target),
+        ]
+        variants[half.variant] = compiled
+    return (*stages, verify_stage(spec, target, last), benchmark_stage(variants, spec, target))
+
+
+def _handed_off(request: RunRequest, target: Target, last: str) -> HandOff:
+    """What `output.formats` lists beside the engine."""
+    architecture = request.spec.model.architecture
+    code = CODE if architecture is not None and architecture.source is not None else None
+    return hand_off(request, target, engine=COMPILE, graph=last, export=EXPORT, model=MODEL, code=code)
+
+
+def _notes(unmeasured: str, half: HalfBaseline | None) -> Iterator[str]:
+    """What was chosen without being asked."""
+    if unmeasured:
+        yield f"{BUILT}{unmeasured}"
+    if half is not None and half.precision is not None:
+        yield f"{half.precision} is timed beside the original: {half.why}"
+    elif half is not None:
+        yield f"no 16-bit variant is timed: {half.why}"
+
+
+def _yields(stage: Stage, target: Target) -> ArtifactKind:
+    traits = TRAITS[target.runtime]
+    if stage.kind == "Export":
+        return traits.starts_from
+    if stage.kind == "Quantize":
+        return traits.quantizes_to
+    return YIELDS.get(stage.kind, ArtifactKind.BUNDLE)
 
 
 def _sources(spec: ModelOptimizationSpec) -> dict[str, DataSource]:
@@ -116,30 +207,28 @@ def _is_static(step: Step) -> bool:
     return step.quantize is not None and step.quantize.method is QuantizeMethod.STATIC
 
 
-def _wants_fp16(spec: ModelOptimizationSpec, target: Target) -> bool:
-    """FP16 is measured when it is the baseline, or could be the best unquantized one: not on an amd64 CPU."""
-    if spec.gates.speedup is None:
-        return False
-    fast = target.accelerator is not None or (target.cpu is not None and target.cpu.arch == "arm64")
-    return spec.gates.speedup.over is SpeedupOver.FP16 or (
-        spec.gates.speedup.over is SpeedupOver.BEST_UNQUANTIZED and fast
-    )
-
-
-def _cast() -> Step:
+def _cast(name: str, precision: Precision) -> Step:
     """The baseline that halves the precision and does nothing else."""
-    cast = QuantizeStep(precision=Precision.FP16, method=QuantizeMethod.CAST)
-    return Step(name=CAST_FP16, type=StepType.QUANTIZE, quantize=cast)
+    cast = QuantizeStep(precision=precision, method=QuantizeMethod.CAST)
+    return Step(name=name, type=StepType.QUANTIZE, quantize=cast)
 
 
 def _check_names(spec: ModelOptimizationSpec) -> None:
     for index, step in enumerate(spec.steps):
-        if step.name in RESERVED or step.name.startswith(RESERVED_PREFIX):
-            raise InvalidInput(
-                f"{step.name} is the name of a stage of every run",
-                field=f"spec.steps[{index}].name",
-                mend="give the step another name",
-            )
+        if step.name in RESERVED or step.name.startswith(RESERVED_PREFIXES):
+            raise _taken(index, f"{step.name} is the name of a stage of every run")
+
+
+def _check_unique(spec: ModelOptimizationSpec, stages: tuple[Stage, ...]) -> None:
+    """No step is named like a stage that only this run has."""
+    names = Counter(stage.name for stage in stages)
+    for index, step in enumerate(spec.steps):
+        if names[step.name] > 1:
+            raise _taken(index, f"{step.name} is the name of a stage of this run")
+
+
+def _taken(index: int, message: str) -> InvalidInput:
+    return InvalidInput(message, field=f"spec.steps[{index}].name", mend="give the step another name")
 
 
 def _check_order(stages: tuple[Stage, ...]) -> None:

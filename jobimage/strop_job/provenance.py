@@ -24,6 +24,11 @@ LIBRARIES = (
     "numpy",
     "tokenizers",
     "safetensors",
+    "openvino",
+    "nncf",
+    "torchao",
+    "tensorrt",
+    "tensorrt-rtx",
 )
 
 

@@ -5,10 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from strop_api.model import ModelSource
@@ -16,7 +14,11 @@ from strop_api.steps import Precision
 from strop_api.targets import Target
 from strop_job.stages import Artifact, Report, SharedCache
 
-Arrays = Mapping[str, NDArray[Any]]
+if TYPE_CHECKING:  # the supervisor reads the vocabulary here, and must stay small
+    import numpy as np
+    from numpy.typing import NDArray
+
+Arrays = Mapping[str, "NDArray[Any]"]
 """Tensors by name."""
 LISTED_LAYERS = 400
 """So many layers stand in the facts, those with the most compute first; the sums are over all."""
@@ -73,6 +75,8 @@ class Inspection:
     """Input shapes of the inspected call."""
     note: str = ""
     """Why something was not inspected."""
+    uncounted: Mapping[str, int] = field(default_factory=dict)
+    """Layers that multiply but whose compute is in no figure here, by operator: no share of the whole can be given."""
 
     @property
     def macs(self) -> int | None:
@@ -89,8 +93,8 @@ class Inspection:
         return dict(counted)
 
     def share(self, precision: Precision) -> float | None:
-        """Share of the compute that runs at a precision, 0 to 1; None when not inspected or without compute."""
-        macs = self.macs
+        """Share of the compute that runs at a precision, 0 to 1; None when some was not inspected, or there is none."""
+        macs = None if self.uncounted else self.macs
         return self.macs_by_format.get(ASKED_FORMATS[precision].value, 0) / macs if macs else None
 
     def facts(self) -> dict[str, JsonValue]:
@@ -102,6 +106,7 @@ class Inspection:
             "macs": self.macs,
             "macsByFormat": dict(sorted(self.macs_by_format.items())),
             "layers": [layer.facts() for layer in heaviest],
+            "uncounted": dict(sorted(self.uncounted.items())),
             "shapes": {name: list(shape) for name, shape in self.shapes.items()},
             "note": self.note,
         }
@@ -135,14 +140,14 @@ class Session(Protocol):
     """A loaded model."""
 
     @property
-    def inputs(self) -> Mapping[str, np.dtype[Any]]:
+    def inputs(self) -> "Mapping[str, np.dtype[Any]]":
         """Element type of every input, by its name."""
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the outputs, in order."""
 
-    def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: Arrays) -> "dict[str, NDArray[Any]]":
         """One call. Raises InvalidInput when names, types or shapes do not fit the model."""
 
     def close(self) -> None:

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from strop_job.benchmark.variants import SAMPLES_FILE
+from strop_job.benchmark.variants import SAMPLES_FILE, Variant
 from strop_job.judgement.statistics import Floats, Ints
 from strop_job.stages import Artifact, Facts
 
@@ -51,6 +51,19 @@ class MetricEvidence:
 
 
 @dataclass(frozen=True)
+class Capacity:
+    """How much the engine was given at once, and the most memory it took. What is None was not measured."""
+
+    batch: int
+    """Samples per call of the timed latencies."""
+    most_batch: int
+    """Samples per call of the largest call that ran while memory was watched."""
+    resident_bytes: int | None
+    """Of the engine's process, interpreter and runtime included."""
+    device_bytes: int | None
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All that was measured. What is None was not."""
 
@@ -59,6 +72,9 @@ class Evidence:
     parity: Mapping[str, Any] | None
     latencies: Mapping[str, Latencies]
     engine_size_bytes: int | None
+    capacity: Capacity | None = None
+    inspection: Mapping[str, Any] = field(default_factory=dict)
+    """What the engine computes with, as `Inspection.facts` says it; empty where nothing looked."""
 
 
 def gather(verify: Artifact | None, benchmark: Artifact | None, engine_size_bytes: int | None) -> Evidence:
@@ -71,6 +87,8 @@ def gather(verify: Artifact | None, benchmark: Artifact | None, engine_size_byte
         parity=_mapping(parity) if parity else None,
         latencies=read_latencies(benchmark) if benchmark else {},
         engine_size_bytes=engine_size_bytes,
+        capacity=_capacity(benchmark) if benchmark else None,
+        inspection=_mapping(facts.get("inspection")),
     )
 
 
@@ -79,6 +97,14 @@ def read_latencies(benchmark: Artifact) -> dict[str, Latencies]:
     with np.load(benchmark.folder / SAMPLES_FILE, allow_pickle=False) as arrays:
         names = [name for name in arrays.files if not name.endswith(".rounds")]
         return {name: Latencies(arrays[name], arrays[f"{name}.rounds"]) for name in names}
+
+
+def _capacity(benchmark: Artifact) -> Capacity | None:
+    engine = _mapping(_mapping(benchmark.facts.get("variants")).get(Variant.OPTIMIZED))
+    batch, most = benchmark.facts.get("batch"), benchmark.facts.get("mostBatch")
+    if not isinstance(batch, int) or not isinstance(most, int):
+        return None
+    return Capacity(batch, most, engine.get("peakMemoryBytes"), engine.get("peakDeviceMemoryBytes"))
 
 
 def _metric(verify: Artifact) -> MetricEvidence | None:

@@ -59,3 +59,13 @@ def bytes_text(size: float) -> str:
             return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     raise AssertionError("unreachable")
+
+
+def per_second_text(value: float) -> str:
+    """`1,234`, `12.3`, `0.0421`: without its unit, for the ends of an interval."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def rate_text(per_second: float) -> str:
+    """`1,234 samples/s`."""
+    return f"{per_second_text(per_second)} samples/s"

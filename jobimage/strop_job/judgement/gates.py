@@ -6,9 +6,8 @@ number of gates is needed.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from strop_api.base import percent, quantity
 from strop_api.optimization import ModelOptimizationSpec
@@ -16,9 +15,12 @@ from strop_api.result import Outcome
 from strop_api.status import GateStatus, GateVerdict, Latency, MetricFigures, Speedup
 from strop_api.targets import Gates, LatencyGate, MetricDropGate, SpeedupOver, Target
 from strop_job.benchmark.variants import LEAST_CALLS_FOR_P99, Variant
+from strop_job.judgement.capacity import peak_memory, throughput
+from strop_job.judgement.case import Case, asked_precision
 from strop_job.judgement.evidence import Evidence, gather
-from strop_job.judgement.figures import bytes_text, figure, microseconds_text
+from strop_job.judgement.figures import bytes_text, microseconds_text
 from strop_job.judgement.headline import (
+    baseline,
     compare,
     latency_figures,
     metric_figures,
@@ -27,11 +29,10 @@ from strop_job.judgement.headline import (
 )
 from strop_job.judgement.losses import loss_points, loss_relative
 from strop_job.judgement.statistics import LEVEL, quantile_interval
+from strop_job.judgement.truth import compile_parity, fidelity, realised_precision
 from strop_job.judgement.verdicts import (
-    agreement_interval,
     at_least,
     at_most,
-    fidelity_at_least,
     level_for,
     loss_words,
     not_a_number,
@@ -73,16 +74,6 @@ class Judgement:
         return "; ".join(gate.message for gate in self.gates if gate.verdict is not GateVerdict.PASSED)
 
 
-@dataclass(frozen=True)
-class Case:
-    """What one gate function is given."""
-
-    gates: Gates
-    target: Target
-    seen: Evidence
-    seed: int
-
-
 def judge(
     spec: ModelOptimizationSpec,
     target: Target,
@@ -97,7 +88,7 @@ def judge(
 def judge_evidence(spec: ModelOptimizationSpec, target: Target, seen: Evidence) -> Judgement:
     """Every gate in the order of GATES, and the headline figures. Raises InvalidInput for a senseless confidence."""
     gates = Gates(metric_drop=DEFAULT_DROP) if spec.gates == Gates() else spec.gates
-    case = Case(gates, target, seen, spec.seed)
+    case = Case(gates, target, seen, spec.seed, asked_precision(spec))
     verdicts = [status for gate in GATES for status in gate(case)]
     over = gates.speedup.over if gates.speedup else SpeedupOver.BEST_UNQUANTIZED
     comparison = compare(seen.latencies, over, LEVEL, spec.seed)
@@ -107,7 +98,14 @@ def judge_evidence(spec: ModelOptimizationSpec, target: Target, seen: Evidence) 
         metric=metric_figures(seen.metric, spec.seed),
         latency=latency_figures(seen.latencies.get(Variant.OPTIMIZED)),
         speedup=speedup_figures(comparison, over),
-        notes=() if _speed_is_said(verdicts) else tuple(speed_notes(comparison, over)),
+        notes=tuple(
+            speed_notes(
+                seen.latencies,
+                case.asked,
+                spec.seed,
+                said=baseline(seen.latencies, over) if _speed_is_said(verdicts) else None,
+            )
+        ),
     )
 
 
@@ -117,30 +115,6 @@ def _speed_is_said(verdicts: list[GateStatus]) -> bool:
 
 
 # --- the gates ------------------------------------------------------------------------------------------------------
-
-
-def compile_parity(case: Case) -> Iterator[GateStatus]:
-    """Always on: the engine agrees with the same graph run with optimizations off."""
-    name, facts = "compileParity", case.seen.parity
-    if facts is None or facts.get("tolerance") is None:
-        yield unmeasured(name, "the engine was not compared with the graph it was compiled from")
-        return
-    bound = float(facts["tolerance"])
-    if facts.get("worst") is None:
-        yield GateStatus(gate=name, verdict=GateVerdict.MISSED, bound=figure(bound), message=_broken(facts)[:256])
-        return
-    worst = float(facts["worst"])
-    relation = "is within" if at_most(worst, bound) else "is beyond"
-    message = f"the engine differs from its own graph by {worst:.2g} at worst, which {relation} {bound:.2g}"
-    yield verdict(name, at_most(worst, bound), worst, bound, message)
-
-
-def _broken(facts: Mapping[str, Any]) -> str:
-    """Where an engine answers with something that cannot be compared."""
-    points = [point for point in facts.get("shapes", []) if point.get("error") is None]
-    sizes = points[0].get("sizes", {}) if points else {}
-    where = ", ".join(f"{name}={size}" for name, size in sizes.items()) or "the fixed shape"
-    return f"the engine's outputs are missing, misshapen, NaN or infinite at {where}, and the original's are not"
 
 
 def metric_drop(case: Case) -> Iterator[GateStatus]:
@@ -238,37 +212,19 @@ def size(case: Case) -> Iterator[GateStatus]:
     yield verdict("size", measured <= bound, measured, bound, message)
 
 
-def fidelity(case: Case) -> Iterator[GateStatus]:
-    """Closeness to the original's outputs on real data: cosine, agreement, SQNR."""
-    gate, seen = case.gates.fidelity, case.seen
-    if gate is None:
-        return
-    if gate.cosine_min is not None:
-        yield fidelity_at_least(
-            seen, "cosine", "fidelity.cosineMin", "cosine similarity", float(gate.cosine_min), "{:.4f}"
-        )
-    if gate.agreement_min is not None:
-        bound = percent(gate.agreement_min)
-        status = fidelity_at_least(seen, "agreement", "fidelity.agreementMin", "agreement", bound, "{:.2%}")
-        yield status.model_copy(update=agreement_interval(seen))
-    if gate.sqnr_min_decibels is not None:
-        bound = float(gate.sqnr_min_decibels)
-        yield fidelity_at_least(seen, "sqnrDecibels", "fidelity.sqnrMinDecibels", "SQNR", bound, "{:.1f} dB")
-
-
-def not_built(case: Case) -> Iterator[GateStatus]:
-    """Gates of the contract that this release has no measurement for: never passed over in silence."""
-    for name, gate in (
-        ("throughput", case.gates.throughput),
-        ("peakMemory", case.gates.peak_memory),
-        ("realisedPrecision", case.gates.realised_precision),
-    ):
-        if gate is not None:
-            yield unmeasured(name, f"this release does not measure {name}")
-
-
 Gate = Callable[[Case], Iterator[GateStatus]]
-GATES: tuple[Gate, ...] = (compile_parity, metric_drop, metric_min, speedup, latency, size, fidelity, not_built)
+GATES: tuple[Gate, ...] = (
+    compile_parity,
+    metric_drop,
+    metric_min,
+    speedup,
+    latency,
+    throughput,
+    size,
+    peak_memory,
+    fidelity,
+    realised_precision,
+)
 """The whole judgement, in the order of the report."""
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from strop_api.status import Latency, MetricFigures, Speedup
+from strop_api.steps import Precision
 from strop_api.targets import SpeedupOver
 from strop_job.benchmark.variants import LEAST_CALLS_FOR_P99, LEAST_ROUNDS, UNQUANTIZED, Variant
 from strop_job.judgement.evidence import Latencies, MetricEvidence
@@ -17,6 +18,9 @@ PHRASES = {
 }
 """What each baseline is called in a sentence."""
 
+NAMES = {Variant.ORIGINAL: "the original", Variant.FP16: "FP16", Variant.BF16: "BF16"}
+"""What each unquantized variant is called in a sentence."""
+
 BASELINES = {
     SpeedupOver.ORIGINAL: (Variant.ORIGINAL,),
     SpeedupOver.FP16: (Variant.FP16,),
@@ -25,10 +29,10 @@ BASELINES = {
 """The variants each baseline may be; the fastest that was measured counts."""
 
 
-def baseline(measured: Mapping[str, Latencies], over: SpeedupOver) -> Latencies | None:
+def baseline(measured: Mapping[str, Latencies], over: SpeedupOver) -> Variant | None:
     """The fastest measured variant that `over` may mean."""
-    found = [measured[name] for name in BASELINES[over] if name in measured]
-    return min(found, key=lambda latencies: latencies.median, default=None)
+    found = [name for name in BASELINES[over] if name in measured]
+    return min(found, key=lambda name: measured[name].median, default=None)
 
 
 def compare(measured: Mapping[str, Latencies], over: SpeedupOver, level: float, seed: int) -> Interval | str:
@@ -36,6 +40,10 @@ def compare(measured: Mapping[str, Latencies], over: SpeedupOver, level: float, 
     candidate, base = measured.get(Variant.OPTIMIZED), baseline(measured, over)
     if candidate is None or base is None:
         return f"latency of {PHRASES[over] if candidate is not None else 'the engine'} was not measured"
+    return _ratio(candidate, measured[base], level, seed)
+
+
+def _ratio(candidate: Latencies, base: Latencies, level: float, seed: int) -> Interval | str:
     rounds = len(set(candidate.rounds.tolist()) & set(base.rounds.tolist()))
     if rounds < LEAST_ROUNDS:
         return f"only {rounds} rounds fitted into spec.benchmark.maxSeconds, and {LEAST_ROUNDS} are needed"
@@ -84,16 +92,33 @@ def speedup_figures(comparison: Interval | str, over: SpeedupOver) -> Speedup | 
     return Speedup(ratio=point, low=low, high=high, over=over.value)
 
 
-def speed_notes(comparison: Interval | str, over: SpeedupOver) -> Iterator[str]:
-    """Says "slower" and "not faster", whether a gate asks or not."""
-    if isinstance(comparison, str):
-        yield f"no speed-up is stated: {comparison}"
+def speed_notes(
+    measured: Mapping[str, Latencies], asked: Precision | None, seed: int, *, said: Variant | None = None
+) -> Iterator[str]:
+    """Says of every unquantized variant that the engine is slower or not faster, whether a gate asks or not.
+
+    `asked` is the engine's precision, by which it is called. `said` is a variant of which a gate has spoken already.
+    """
+    candidate, bases = measured.get(Variant.OPTIMIZED), [name for name in UNQUANTIZED if name in measured]
+    if candidate is None or not bases:
+        missing = "the engine" if candidate is None else "the original"
+        yield f"no speed-up is stated: latency of {missing} was not measured"
         return
-    words = f"than {PHRASES[over]}: {speed_text(comparison)}"
-    if comparison.high < 1:
-        yield f"slower {words}"
-    elif comparison.low <= 1:
-        yield f"not faster {words}, the interval includes 1"
+    for name in bases:
+        if name is said:
+            continue
+        found = _ratio(candidate, measured[name], LEVEL, seed)
+        if isinstance(found, str):
+            yield f"no speed-up over {NAMES[name]} is stated: {found}"
+        elif found.low <= 1:
+            yield _no_gain(asked, NAMES[name], found)
+
+
+def _no_gain(asked: Precision | None, base: str, found: Interval) -> str:
+    name = "the engine" if asked is None or asked.upper() == base else asked.upper()
+    if found.high < 1:
+        return f"{name} is slower than {base}: {speed_text(found)}"
+    return f"{name} is not faster than {base}: {speed_text(found)}, the interval includes 1"
 
 
 def speed_text(interval: Interval, level: float = LEVEL) -> str:

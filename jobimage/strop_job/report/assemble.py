@@ -17,6 +17,7 @@ from strop_job.report.document import (
     RunFacts,
     SizeFigure,
     StageFigure,
+    ThroughputFigure,
     VariantFigures,
 )
 from strop_job.report.run import RunReport
@@ -28,10 +29,21 @@ SIZE_LABELS = {
     "export": "exported graph",
     "compile-original": "original, compiled",
     "compile-fp16": "FP16, compiled",
+    "compile-bf16": "BF16, compiled",
     "compile": "engine",
 }
 """What a stage's files are called; a step's are called by its name."""
-CONDITIONS = ("threads", "spinning", "inputs", "shapes", "order", "rounds", "callsPerTurn", "stoppedEarly")
+CHECK_GRAPH = "check-graph"
+"""The stage whose figures are of the graph alone."""
+CONDITIONS = (
+    "threads", "spinning", "inputs", "shapes", "order", "rounds", "callsPerTurn", "stoppedEarly", "batch", "mostBatch",
+    "throughputNotes", "gpusBefore", "gpusAfter",
+)  # fmt: skip
+OF_VARIANT = (
+    "peakMemoryBytes", "bareMemoryBytes", "peakDeviceMemoryBytes", "waitingCpuShare", "copyInMicroseconds",
+    "computeMicroseconds", "copyOutMicroseconds", "cudaGraph",
+)  # fmt: skip
+"""Facts of a variant that the document carries as they are."""
 
 
 def assemble(run: RunReport, latencies: Mapping[str, Latencies]) -> ReportDocument:
@@ -50,6 +62,7 @@ def assemble(run: RunReport, latencies: Mapping[str, Latencies]) -> ReportDocume
         latency=judgement.latency if judgement else None,
         speedup=judgement.speedup if judgement else None,
         variants=[_variant(name, found, _mapping(timed.get("variants"))) for name, found in engine_last(latencies)],
+        throughput=[ThroughputFigure.model_validate(row) for row in _rows(timed.get("throughput"))],
         conditions={name: timed[name] for name in CONDITIONS if name in timed},
         sizes=[
             SizeFigure(stage=stage, label=SIZE_LABELS.get(stage, f"after {stage}"), size_bytes=size)
@@ -57,15 +70,23 @@ def assemble(run: RunReport, latencies: Mapping[str, Latencies]) -> ReportDocume
         ],
         fidelity=_mapping(verify.get("fidelity")),
         parity=_mapping(verify.get("parity")),
-        inspection=_mapping(verify.get("inspection")),
+        inspection=_mapping(verify.get("inspection")) or _uninspected(run),
+        graph=_mapping(_mapping(run.facts.get(CHECK_GRAPH)).get("graph")),
         realised_precision=realised_precision(request.spec, target_of(request), verify) or "",
         calibration=list(_calibrations(run)),
         stages=[StageFigure(name=s.name, seconds=s.seconds, cached=s.cached, digest=s.digest) for s in run.stages],
         warnings=list(run.warnings),
         notes=list(judgement.notes) if judgement else [],
+        plan=list(run.plan_notes),
         artifact=run.artifact,
+        built=run.built,
         provenance={**run.provenance} if run.provenance else {"spec": _spec(request.spec)},
     )
+
+
+def _uninspected(run: RunReport) -> dict[str, Any]:
+    """Of an engine that was built and could not be loaded."""
+    return {"inspected": False, "note": f"not inspected: {run.unmeasured}"} if run.unmeasured else {}
 
 
 def engine_last(items: Mapping[str, T]) -> list[tuple[str, T]]:
@@ -100,7 +121,7 @@ def _spec(spec: Any) -> Any:
 def _variant(name: str, found: Latencies, facts: Mapping[str, Any]) -> VariantFigures:
     calls, more = len(found.microseconds), _mapping(facts.get(name))
     median = quantile_interval(found.microseconds, 0.5, LEVEL)
-    return VariantFigures(
+    figures = VariantFigures(
         name=name,
         calls=calls,
         p50_microseconds=median.point,
@@ -108,9 +129,9 @@ def _variant(name: str, found: Latencies, facts: Mapping[str, Any]) -> VariantFi
         high_microseconds=_finite(median.high),
         p90_microseconds=found.quantile(0.9),
         p99_microseconds=found.quantile(0.99) if calls >= LEAST_CALLS_FOR_P99 else None,
-        peak_memory_bytes=more.get("peakMemoryBytes"),
-        waiting_cpu_share=more.get("waitingCpuShare"),
     )
+    known = figures.model_dump(by_alias=True) | {field: more[field] for field in OF_VARIANT if field in more}
+    return VariantFigures.model_validate(known)
 
 
 def _calibrations(run: RunReport) -> Iterator[Calibration]:
@@ -129,6 +150,10 @@ def _calibrations(run: RunReport) -> Iterator[Calibration]:
 
 def _finite(value: float) -> float | None:
     return value if abs(value) < float("inf") else None
+
+
+def _rows(value: object) -> list[Any]:
+    return list(value) if isinstance(value, list) else []
 
 
 def _mapping(value: object) -> dict[str, Any]:

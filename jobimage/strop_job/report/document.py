@@ -51,9 +51,36 @@ class VariantFigures(ApiModel):
     p99_microseconds: float | None = None
     """99th percentile; absent below 300 calls."""
     peak_memory_bytes: int | None = None
-    """Largest resident memory of its process."""
+    """Largest resident memory of its process, over all shapes that it ran."""
+    bare_memory_bytes: int | None = None
+    """Resident before the engine was loaded, interpreter and runtime imported."""
+    peak_device_memory_bytes: int | None = None
+    """Largest device memory of its process; absent where the driver does not tell it."""
+    copy_in_microseconds: float | None = None
+    """Host to device, median; absent where copies were not timed apart."""
+    compute_microseconds: float | None = None
+    """On the device, median."""
+    copy_out_microseconds: float | None = None
+    """Device to host, median."""
+    cuda_graph: bool | None = None
+    """Whether the compute was a replayed CUDA graph."""
     waiting_cpu_share: float | None = None
     """CPU time over wall time while another variant worked."""
+
+
+class ThroughputFigure(ApiModel):
+    """Samples per second of one variant at one batch size, one call at a time."""
+
+    variant: str
+    """`original`, `optimized` or `fp16`."""
+    batch: int
+    """Samples per call."""
+    samples_per_second: float
+    """Samples over the time of all timed calls."""
+    low: float
+    """Lower end of the 95% interval."""
+    high: float
+    """Upper end."""
 
 
 class SizeFigure(ApiModel):
@@ -133,6 +160,8 @@ class ReportDocument(ApiModel):
     """Over the baseline."""
     variants: list[VariantFigures] = []
     """Latency of everything that was timed."""
+    throughput: list[ThroughputFigure] = []
+    """By batch size and variant."""
     conditions: dict[str, JsonValue] = {}
     """Under which the latencies hold: threads, spinning, inputs, shapes, rounds."""
     sizes: list[SizeFigure] = []
@@ -153,7 +182,13 @@ class ReportDocument(ApiModel):
     """Questionable choices."""
     notes: list[str] = []
     """What a reader must be told though no gate asked."""
+    graph: dict[str, JsonValue] = {}
+    """Figures of the graph that was compiled, where the engine could not be run: nothing of them is the engine's."""
+    plan: list[str] = []
+    """What the plan chose by itself, and why."""
     artifact: ArtifactRef | None = None
     """Present exactly when it was published."""
+    built: ArtifactRef | None = None
+    """The engine that was built and not measured, kept beside the report."""
     provenance: dict[str, JsonValue] = {}
     """As published beside the artifact."""

@@ -10,9 +10,16 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from strop_api.targets import SpeedupOver
 from strop_job.judgement.evidence import Latencies
-from strop_job.judgement.figures import bytes_text, microseconds_text, points_text, seconds_text
+from strop_job.judgement.figures import (
+    bytes_text,
+    microseconds_text,
+    per_second_text,
+    points_text,
+    rate_text,
+    seconds_text,
+)
 from strop_job.judgement.headline import PHRASES
-from strop_job.report.document import CalibratedTensor, ReportDocument
+from strop_job.report.document import CalibratedTensor, ReportDocument, ThroughputFigure
 from strop_job.report.svg import COLORS, drawing, embed
 
 VARIANT_COLORS = {"optimized": COLORS["candidate"], "original": COLORS["baseline"]}
@@ -37,7 +44,7 @@ class Plot:
 
 def plots(document: ReportDocument, latencies: Mapping[str, Latencies]) -> Iterator[Plot]:
     """Every picture that there are figures for."""
-    for draw in (latency, metric, speedup, sizes, stages):
+    for draw in (latency, throughput, metric, speedup, sizes, stages):
         found = draw(document, latencies)
         if found is not None:
             yield found
@@ -77,6 +84,35 @@ def latency(document: ReportDocument, latencies: Mapping[str, Latencies]) -> Plo
         svg = embed(figure, "latency", "Latency distribution of every variant")
     tail = "Calls above the 99.5th percentile lie outside the picture." + (" Log scale." if logarithmic else "")
     return Plot("latency", "Latency per call", f"Bars count calls; the upright line is the median. {tail}", svg)
+
+
+def throughput(document: ReportDocument, latencies: Mapping[str, Latencies]) -> Plot | None:
+    """Samples per second by batch, one line a variant, with intervals; nothing when only one batch size was timed."""
+    batches = sorted({row.batch for row in document.throughput})
+    if len(batches) < 2:
+        return None
+    with drawing(2.3) as (figure, axes):
+        for name in sorted({row.variant for row in document.throughput}):
+            rows = sorted((row for row in document.throughput if row.variant == name), key=lambda row: row.batch)
+            color = VARIANT_COLORS.get(name, COLORS["other"])
+            places, values = [row.batch for row in rows], [row.samples_per_second for row in rows]
+            reach = [[v - r.low for v, r in zip(values, rows, strict=True)]]
+            reach.append([r.high - v for v, r in zip(values, rows, strict=True)])
+            axes.errorbar(places, values, yerr=np.maximum(reach, 0), color=color, marker="o", markersize=4, capsize=2)
+            axes.annotate(name, (places[-1], values[-1]), xytext=(6, 0), textcoords="offset points", va="center")
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(batches, [str(batch) for batch in batches])
+        axes.minorticks_off()
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: per_second_text(value) if value else "0"))
+        axes.set(
+            ylim=(0, None), xlim=(batches[0] / 1.15, batches[-1] * (batches[-1] / batches[0]) ** 0.3), xlabel="batch"
+        )
+        svg = embed(figure, "throughput", "Samples per second by batch size")
+    best = max((row for row in document.throughput if row.variant == "optimized"), key=_rate, default=None)
+    most = f" The engine's most: {rate_text(_rate(best))} at batch {best.batch}." if best else ""
+    caption = f"Samples per second, one call at a time; the bars are 95% intervals.{most}"
+    return Plot("throughput", "Throughput by batch", caption, svg)
 
 
 def metric(document: ReportDocument, latencies: Mapping[str, Latencies]) -> Plot | None:
@@ -215,6 +251,10 @@ def distinct(names: list[str]) -> list[str]:
     start = next((i for i in range(shortest) if len({parts[i] for parts in split}) > 1), 0)
     end = next((i for i in range(shortest - start) if len({parts[-1 - i] for parts in split}) > 1), 0)
     return ["/".join(parts[start : len(parts) - end]) for parts in split]
+
+
+def _rate(row: ThroughputFigure) -> float:
+    return row.samples_per_second
 
 
 def _span(tensor: CalibratedTensor) -> float:

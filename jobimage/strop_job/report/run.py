@@ -37,3 +37,9 @@ class RunReport:
     warnings: tuple[str, ...] = ()
     artifact: ArtifactRef | None = None
     """Present exactly when it was published."""
+    built: ArtifactRef | None = None
+    """The engine that was built and not measured; present only where nothing was published for that."""
+    unmeasured: str = ""
+    """Why it was not measured."""
+    plan_notes: tuple[str, ...] = ()
+    """What the plan chose by itself, and why."""

@@ -12,13 +12,14 @@ from strop_job.judgement.figures import (
     bytes_text,
     metric_text,
     microseconds_text,
-    percent_text,
     points_text,
     seconds_text,
 )
 from strop_job.judgement.headline import PHRASES
-from strop_job.outcome import FP32_KERNELS
+from strop_job.outcome import BUILT
+from strop_job.report.capacity import capacity_rows
 from strop_job.report.document import ReportDocument
+from strop_job.report.truth import closeness_rows, inspection_rows
 
 __all__ = ["bytes_text", "microseconds_text", "seconds_text"]
 
@@ -48,17 +49,17 @@ GATE_NAMES = {
     "speedup": "Speed-up",
     "latency.p50MaxMicroseconds": "Latency p50",
     "latency.p99MaxMicroseconds": "Latency p99",
+    "throughput": "Throughput",
     "size": "Size",
+    "peakMemory": "Peak memory",
     "fidelity.cosineMin": "Fidelity: cosine",
     "fidelity.agreementMin": "Fidelity: agreement",
     "fidelity.sqnrMinDecibels": "Fidelity: SQNR",
+    "realisedPrecision": "Realised precision",
 }
 
 
-FP16_ON_CPU = (
-    "The weights are stored in fp16, but ONNX Runtime's kernels for this CPU compute in fp32: it casts to and fro, so "
-    "the file is smaller and the model is not faster."
-)
+NAME_LENGTH = 56
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,9 @@ def headline(report: ReportDocument) -> Headline:
     """The outcome, and what missed."""
     tone, sign, title = HEADLINES[report.outcome]
     missed = [gate for gate in report.gates if gate.verdict is not GateVerdict.PASSED]
+    if report.built is not None:
+        why = report.message.removeprefix(BUILT)
+        return Headline(tone, sign, "Built, not measured", f"{_sentence(why)} Ready stays false.")
     if report.outcome is Outcome.GATE_MISSED:
         names = ", ".join(gate_name(g.gate) for g in missed if g.verdict is GateVerdict.MISSED)
         kept = "Nothing was published."
@@ -105,7 +109,7 @@ def worst_first(report: ReportDocument) -> list[GateStatus]:
 
 def measured(report: ReportDocument) -> list[tuple[str, str]]:
     """How it was measured, as rows of label and text."""
-    return [*_condition_rows(report), *_closeness_rows(report), *_inspection_rows(report)]
+    return [*_condition_rows(report), *closeness_rows(report), *inspection_rows(report)]
 
 
 def gate_name(gate: str) -> str:
@@ -121,6 +125,11 @@ def pretty(value: Any) -> str:
 def short_digest(digest: str) -> str:
     """`sha256:` and twelve digits."""
     return digest[:19]
+
+
+def shorten(name: str) -> str:
+    """The end of a long name: what tells layers of one model apart stands there."""
+    return name if len(name) <= NAME_LENGTH else "…" + name[1 - NAME_LENGTH :]
 
 
 def _sentence(text: str) -> str:
@@ -165,7 +174,7 @@ def _latency_tile(report: ReportDocument) -> Iterator[Tile]:
 
 def _size_tile(report: ReportDocument) -> Iterator[Tile]:
     by_stage = {size.stage: size.size_bytes for size in report.sizes}
-    engine, original = by_stage.get("compile"), by_stage.get("compile-original") or by_stage.get("export")
+    engine, original = by_stage.get("compile"), by_stage.get("compile-original")
     if engine is None:
         return
     detail = f"{engine / original:.0%} of {bytes_text(original)}" if original else ""
@@ -186,34 +195,6 @@ def _condition_rows(report: ReportDocument) -> Iterator[tuple[str, str]]:
         early = "; stopped early, time was up" if seen.get("stoppedEarly") else ""
         turns = f"{seen['rounds']} rounds of {seen.get('callsPerTurn', '?')} calls a turn"
         yield "Order", f"{turns}, {seen.get('order', '')}; one process a variant, one at a time{early}"
-    for variant in report.variants:
-        if variant.peak_memory_bytes is not None and variant.name == "optimized":
-            yield "Peak memory", f"{bytes_text(variant.peak_memory_bytes)} resident, Python included"
-
-
-def _closeness_rows(report: ReportDocument) -> Iterator[tuple[str, str]]:
-    near = {name: value for name, value in report.fidelity.items() if isinstance(value, int | float)}
-    parts = [
-        f"cosine {near['cosine']:.4f}" if "cosine" in near else "",
-        f"agreement {percent_text(near['agreement'])}" if "agreement" in near else "",
-        f"SQNR {near['sqnrDecibels']:.1f} dB" if "sqnrDecibels" in near else "",
-    ]
-    if any(parts):
-        yield "Fidelity", ", ".join(part for part in parts if part) + " against the original, on evaluation data"
-    worst, tolerance = report.parity.get("worst"), report.parity.get("tolerance")
-    if isinstance(worst, int | float) and isinstance(tolerance, int | float):
-        yield "Compile parity", f"{worst:.2g} at worst, {tolerance:.2g} allowed, against the same graph unoptimized"
-
-
-def _inspection_rows(report: ReportDocument) -> Iterator[tuple[str, str]]:
-    """How the engine really computes; fp16 on a CPU is said to be none, and why."""
-    seen = report.inspection
-    macs, done = seen.get("macs"), seen.get("macsByFormat")
-    if isinstance(macs, int) and isinstance(done, dict) and macs > 0:
-        shares = ", ".join(f"{percent_text(part / macs)} in {name}" for name, part in sorted(done.items()))
-        yield "Compute", f"of {macs:,} multiply-accumulates {shares}"
-    if report.realised_precision.endswith(FP32_KERNELS):
-        yield "Precision", FP16_ON_CPU
-    note = seen.get("note")
-    if isinstance(note, str) and note:
-        yield "Inspection", note
+    yield from capacity_rows(report)
+    if report.variants and report.plan:
+        yield "Baselines", "; ".join(report.plan)

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from pydantic import ValidationError
 
 from strop_job.judgement.evidence import Latencies, read_latencies
-from strop_job.report import words
+from strop_job.report import truth, words
 from strop_job.report.assemble import assemble
 from strop_job.report.document import ReportDocument
 from strop_job.report.run import RunReport
@@ -59,6 +59,9 @@ def render(document: ReportDocument, latencies: dict[str, Latencies]) -> str:
         tiles=words.tiles(document),
         gates=words.worst_first(document),
         measured=words.measured(document),
+        layers=truth.heaviest_layers(document),
+        graph=list(truth.graph_rows(document)),
+        to_verify=truth.to_verify(document),
         style=style,
     )
 
@@ -80,6 +83,7 @@ def _template() -> "jinja2.Template":
         "seconds": words.seconds_text,
         "pretty": words.pretty,
         "short": words.short_digest,
+        "shorten": words.shorten,
         "verdict": words.VERDICTS.__getitem__,
         "gate_name": words.gate_name,
     }

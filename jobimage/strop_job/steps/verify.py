@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -17,7 +18,7 @@ from strop_api.model import TaskType
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.targets import Target
 from strop_job.backends import TRAITS, Session, backend_for
-from strop_job.batches import batch_size, fitted
+from strop_job.batches import batch_size, fitted, resized
 from strop_job.benchmark.inputs import optimum_shape
 from strop_job.data import Samples, open_samples
 from strop_job.errors import InvalidInput
@@ -26,6 +27,7 @@ from strop_job.stages import Artifact, ArtifactKind, Stage, StageContext
 from strop_job.tasks import MetricSamples, evaluate
 from strop_job.tasks.evaluation import output_of
 from strop_job.verification import parity
+from strop_job.verification.divergence import Lab, Suspect, locate
 from strop_job.verification.fidelity import Fidelity
 
 ENGINE, ORIGINAL, EXPORT, EVALUATION = "compile", "compile-original", "export", "resolve-evaluation"
@@ -39,14 +41,15 @@ def verify_stage(spec: ModelOptimizationSpec, target: Target, last: str) -> Stag
     """Engines, graphs and evaluation data to a MEASUREMENT; `last` is the stage whose graph was compiled.
 
     Facts: `metric` {name, original, optimized, higherIsBetter, samples}, `fidelity` {cosine, agreement, sqnrDecibels},
-    `parity` and `originalParity` {shapes, worst, tolerance, passed}, `inspection`. Files: `samples.npz` with
-    `original` and `optimized` (a figure per sample, paired), for classes also `labels` and both `…_predictions`.
+    `inspection`, `parity` and `originalParity` {shapes, worst, tolerance, passed, reference, and where it failed
+    `divergence` {node, operator, tensor, error, with, note}}. Files: `samples.npz` with `original` and `optimized` (a
+    figure per sample, paired), for classes also `labels` and both `…_predictions`.
     """
     model = spec.model
     return Stage(
         name="verify",
         kind="Verify",
-        version=2,
+        version=3,
         run=partial(run_verify, last=last),
         parameters={
             "task": spec.task.model_dump(mode="json", by_alias=True),
@@ -72,14 +75,14 @@ def run_verify(context: StageContext, last: str) -> Artifact:
         original = opened.enter_context(_session(context, context.inputs[ORIGINAL]))
         first = _first(context, samples)
         tried = min(PARITY_SAMPLES, len(samples))
-        _refuse_not_finite(_not_finite(_run(context, original, first)), f"the first {tried}")
+        _refuse_not_finite(_broken_answers(context, original, first), f"the first {tried}")
         context.report(0.02, "comparing the engines with their graphs")
         compared = _parity(context, last, engine, original, first)
-        fidelity, before, after = _evaluate(context, samples, engine, original)
-    _save(context.folder / SAMPLES_FILE, before, after)
+        fidelity, before, after = evaluate_both(context, samples, engine, original)
+    save_samples(context.folder / SAMPLES_FILE, before, after)
     context.report(0.98, "inspecting the engine")
     facts: dict[str, JsonValue] = {
-        "metric": _metric(before, after),
+        "metric": metric_facts(before, after),
         "fidelity": fidelity.facts(),
         **compared,
         "inspection": _inspection(context),
@@ -108,38 +111,65 @@ def _first(context: StageContext, samples: Samples) -> Arrays:
 def _parity(
     context: StageContext, last: str, engine: Session, original: Session, samples: Arrays
 ) -> dict[str, JsonValue]:
-    graph, exported = context.inputs[last], context.inputs[EXPORT]
-    with _session(context, exported, optimized=False) as plain:
-        unoptimized = _compare(context, original, plain, None, samples, exported, share=0.15)
-    if last == EXPORT:
-        return {"parity": unoptimized, "originalParity": unoptimized}
-    with _session(context, graph, optimized=False) as plain:
+    """Both engines, each against its own graph; the graph itself is held against the original's engine."""
+    compare = partial(_compare, context, samples)
+    with _session(context, context.inputs[EXPORT], optimized=False) as plain:
+        of_original = compare(Pair(ORIGINAL, EXPORT, original, plain), None, share=0.15)
+        if last == EXPORT:
+            of_engine = compare(Pair(ENGINE, EXPORT, engine, plain), None, share=0.3)
+            return {"parity": of_engine, "originalParity": of_original}
+    with _session(context, context.inputs[last], optimized=False) as plain:
         return {
-            "parity": _compare(context, engine, plain, original, samples, graph, share=0.3),
-            "originalParity": unoptimized,
+            "parity": compare(Pair(ENGINE, last, engine, plain), original, share=0.3),
+            "originalParity": of_original,
         }
 
 
+@dataclass(frozen=True)
+class Pair:
+    """An engine and the graph it was compiled from: the stages that made them, and both opened."""
+
+    made: str
+    written: str
+    engine: Session
+    graph: Session
+
+
 def _compare(
-    context: StageContext,
-    engine: Session,
-    graph: Session,
-    original: Session | None,
-    samples: Arrays,
-    written: Artifact,
-    *,
-    share: float,
+    context: StageContext, samples: Arrays, pair: Pair, original: Session | None, *, share: float
 ) -> dict[str, JsonValue]:
-    model = context.spec.model
+    model, graph = context.spec.model, context.inputs[pair.written]
     points = []
     for sizes in parity.sizes_to_try(model):
-        points.append(parity.compare(engine, graph, original, samples, model, sizes))
+        points.append(parity.compare(pair.engine, pair.graph, original, samples, model, sizes))
         context.report(share, f"compared at {', '.join(f'{n}={s}' for n, s in sizes.items()) or 'the fixed shape'}")
-    found = backend_for(context.target.runtime).arithmetic(written)
-    return parity.facts(points, parity.tolerance(points, integer=found.integer, half=found.half))
+    found = backend_for(context.target.runtime).arithmetic(graph)
+    half = found.half or parity.rounds_inputs(context.target)
+    bound = parity.tolerance(points, integer=found.integer, half=half)
+    facts = parity.facts(points, bound) | {"reference": parity.REFERENCES.get(graph.kind, "")}
+    failed = parity.nearest_failure(points, bound)
+    if failed is None:
+        return facts
+    suspect = Suspect(context.inputs[pair.made], graph, resized(samples, model, failed.sizes), bound)
+    return facts | {"divergence": _divergence(context, suspect, share)}
 
 
-def _evaluate(
+def _divergence(context: StageContext, suspect: Suspect, share: float) -> dict[str, JsonValue]:
+    """Which layer it is: a person would look for it for days."""
+    context.report(share, "looking for the layer that diverges")
+    lab = Lab(
+        backend_for(context.target.runtime),
+        context.target,
+        context.spec.model,
+        this_machine().threads_for(context.target),
+        context.folder,
+        lambda _, message: context.report(share, message),
+        context.cache,
+    )
+    return locate(suspect, lab).facts()
+
+
+def evaluate_both(
     context: StageContext, samples: Samples, engine: Session, original: Session
 ) -> tuple[Fidelity, MetricSamples, MetricSamples]:
     """Both models on the same samples in the same order; the original's outputs wait on the disk, not in memory."""
@@ -167,6 +197,13 @@ def _evaluate(
         spool.seek(0)
         after = evaluate(task, samples, _told(context, second, 0.65, calls, "the engine"), size)
     return fidelity, before, after
+
+
+def _broken_answers(context: StageContext, session: Session, inputs: Arrays) -> Counter[str]:
+    """Samples that a model answers with NaN or infinity, by output; in calls of a size that it takes."""
+    count, size = len(next(iter(inputs.values()))), batch_size(context.spec.model, EVALUATION_BATCH)
+    cuts = ({name: array[at : at + size] for name, array in inputs.items()} for at in range(0, count, size))
+    return sum((_not_finite(_run(context, session, cut)) for cut in cuts), Counter[str]())
 
 
 def _not_finite(outputs: Arrays) -> Counter[str]:
@@ -209,7 +246,8 @@ def _told(context: StageContext, run: Any, start: float, calls: int, whom: str) 
     return told
 
 
-def _metric(before: MetricSamples, after: MetricSamples) -> dict[str, JsonValue]:
+def metric_facts(before: MetricSamples, after: MetricSamples) -> dict[str, JsonValue]:
+    """The task's metric of both, as facts."""
     return {
         "name": before.name,
         "original": before.figure,
@@ -219,7 +257,8 @@ def _metric(before: MetricSamples, after: MetricSamples) -> dict[str, JsonValue]
     }
 
 
-def _save(path: Path, before: MetricSamples, after: MetricSamples) -> None:
+def save_samples(path: Path, before: MetricSamples, after: MetricSamples) -> None:
+    """What intervals are made from: a figure per sample, or labels and predictions."""
     arrays: dict[str, NDArray[Any]] = {}
     if before.per_sample is not None and after.per_sample is not None:
         arrays |= {"original": before.per_sample, "optimized": after.per_sample}

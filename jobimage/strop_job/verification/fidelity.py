@@ -22,6 +22,8 @@ class Fidelity:
     not_finite: int = 0
     """Samples for which the candidate yields NaN or infinity; they count as all zeros."""
     cosine_sum: float = 0.0
+    numbers: int = 0
+    """Most numbers of one sample. A single one has a sign and no direction: its cosine would be 1 whatever it is."""
     agreed: int = 0
     compared: int = 0
     signal: float = 0.0
@@ -34,6 +36,7 @@ class Fidelity:
         b = np.where(np.expand_dims(broken, 1), 0.0, b)
         self.not_finite += int(broken.sum())
         self.samples += len(a)
+        self.numbers = max(self.numbers, a.shape[1])
         self.cosine_sum += float(cosines(a, b).sum())
         self.signal += float(np.sum(a * a))
         self.noise += float(np.sum((a - b) ** 2))
@@ -43,13 +46,14 @@ class Fidelity:
             self.agreed, self.compared = self.agreed + int(same.sum()), self.compared + same.size
 
     def facts(self) -> dict[str, JsonValue]:
-        """`cosine` (mean), `sqnrDecibels`, and for classes `agreement` (share with the same top class)."""
+        """`sqnrDecibels`; `cosine` (mean) of vectors; for classes `agreement` (share with the same top class)."""
         figures: dict[str, JsonValue] = {
             "samples": self.samples,
             "notFinite": self.not_finite,
-            "cosine": self.cosine_sum / max(self.samples, 1),
             "sqnrDecibels": sqnr_decibels(self.signal, self.noise),
         }
+        if self.numbers > 1:
+            figures["cosine"] = self.cosine_sum / self.samples
         if self.compared:
             figures["agreement"] = self.agreed / self.compared
         return figures

@@ -8,18 +8,29 @@ import numpy as np
 from pydantic import JsonValue
 
 from strop_api.model import Dimension, ModelSource
+from strop_api.targets import Target
 from strop_job.backends import Arrays, Session
 from strop_job.batches import batch_dimension, resized
+from strop_job.stages import ArtifactKind
 
 FLOAT_TOLERANCE = 1e-3
 """Fusion and another order of summation are allowed; another result is not."""
 HALF_TOLERANCE = 1e-2
 INTEGER_TOLERANCE = 0.1
 """Only where nothing else is known: an integer graph whose float original was not run beside it."""
+SHARE_OF_HALF_ERROR = 1.5
+"""A compiler may keep FP32 between fused operators where the graph rounds to 16 bits: it then differs from the graph by
+the graph's own error, which is measured. BF16 has 8 bits of mantissa, so that a fixed bound would fit FP16 alone."""
 SHARE_OF_QUANTIZATION_ERROR = 0.75
 """An integer graph rounds; where fusion moves a value by an ulp, a rounding tips and its error travels on. That noise
 grows with the quantization's own error, so it is measured against it. Measured shares: magika static 0.00, MiniLM-L6
 dynamic 0.41, MiniLM-L6 static 0.36. An engine of another graph has a share of 1 (the unquantized one) or more."""
+REFERENCES = {
+    ArtifactKind.ONNX_GRAPH: "the same graph run by ONNX Runtime with its optimizations off",
+    ArtifactKind.OPENVINO_IR: "the same model run by OpenVINO in floats, its quantizers as elementary operations",
+    ArtifactKind.EXPORTED_PROGRAM: "the same program run by PyTorch, operator by operator",
+}
+"""What an engine is held against, in words, by the kind of graph that it was compiled from."""
 SAMPLES_A_POINT = 16
 """Real samples run at each size, in as many calls as that takes."""
 
@@ -86,13 +97,25 @@ def compare(
 
 
 def tolerance(points: list[Point], *, integer: bool, half: bool) -> float:
-    """The largest relative error that compiling may add."""
+    """The largest relative error that compiling may add, for a graph that computes in integers, or in 16-bit floats."""
+    if not integer and not half:
+        return FLOAT_TOLERANCE
+    errors = [e for e in (point.quantization_error for point in points) if e is not None and math.isfinite(e)]
+    own = float(np.sqrt(np.mean(np.square(errors)))) if errors else None
     if not integer:
-        return HALF_TOLERANCE if half else FLOAT_TOLERANCE
-    own = [e for e in (point.quantization_error for point in points) if e is not None and math.isfinite(e)]
-    if not own:
-        return INTEGER_TOLERANCE
-    return max(FLOAT_TOLERANCE, SHARE_OF_QUANTIZATION_ERROR * float(np.sqrt(np.mean(np.square(own)))))
+        return max(HALF_TOLERANCE, SHARE_OF_HALF_ERROR * (own or 0.0))
+    return INTEGER_TOLERANCE if own is None else max(FLOAT_TOLERANCE, SHARE_OF_QUANTIZATION_ERROR * own)
+
+
+def rounds_inputs(target: Target) -> bool:
+    """Whether FP32 products may be made of TF32 inputs, of 10 bits of mantissa like FP16: accelerators' default."""
+    return target.accelerator is not None and (target.tensorrt is None or target.tensorrt.tf32)
+
+
+def nearest_failure(points: list[Point], bound: float) -> Point | None:
+    """The point with the least to compute among those beyond the bound."""
+    failed = [point for point in points if not point.error <= bound]
+    return min(failed, key=lambda point: math.prod(point.sizes.values()), default=None)
 
 
 def facts(points: list[Point], bound: float) -> dict[str, JsonValue]:

@@ -7,20 +7,19 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 
 from strop_api.targets import SpeedupOver
 from strop_job.benchmark.contender import Contender
 from strop_job.benchmark.inputs import synthetic
-from strop_job.benchmark.measure import Schedule, calls_per_turn
-from strop_job.benchmark.protocol import Setup
+from strop_job.benchmark.protocol import OPTIMUM, Setup, write_inputs
+from strop_job.benchmark.rotation import Schedule, calls_per_turn
 from strop_job.errors import Evicted, StropError
 from strop_job.judgement.evidence import read_latencies
 from strop_job.judgement.headline import compare
-from strop_job.stages import Artifact, ArtifactKind
 from strop_job.judgement.statistics import LEVEL, Interval
+from strop_job.stages import Artifact, ArtifactKind
 from strop_job.steps.benchmark import benchmark_stage
 
 ENGINES = {"original": "compile-original", "optimized": "compile"}
@@ -80,8 +79,8 @@ def test_the_waiting_variant_leaves_the_processor_alone(make_spec, make_context,
 def test_children_leave_when_their_parent_is_killed(make_spec, make_engine, tmp_path: Path) -> None:
     """After a SIGKILL of the worker a child would burn the node's processor for ever."""
     spec = make_spec()
-    np.savez(tmp_path / "inputs.npz", **synthetic(spec.model, 0))
-    setup = Setup(make_engine("x", 1), spec.targets[0], 1, True, tmp_path / "inputs.npz")
+    write_inputs(tmp_path, OPTIMUM, synthetic(spec.model, 0))
+    setup = Setup(make_engine("x", 1), spec.targets[0], 1, True, tmp_path)
     setup.write(tmp_path / "setup.json")
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
@@ -96,7 +95,7 @@ PARENT = """
 import sys, time
 from pathlib import Path
 from strop_job.benchmark.contender import Contender
-from strop_job.benchmark.protocol import Setup
+from strop_job.benchmark.protocol import OPTIMUM, Setup, write_inputs
 folder = Path(sys.argv[1])
 with Contender("optimized", Setup.read(folder / "setup.json"), folder) as contender:
     contender.loaded(lambda: None)
@@ -165,8 +164,8 @@ def test_a_child_that_hangs_is_given_up_and_reaped(make_spec, make_engine, tmp_p
     monkeypatch.setattr("strop_job.benchmark.contender.LOAD_SECONDS", 2.0)
     monkeypatch.setattr("strop_job.benchmark.contender.LEAVE_SECONDS", 0.5)
     spec = make_spec()
-    np.savez(tmp_path / "inputs.npz", **synthetic(spec.model, 0))
-    setup = Setup(make_engine("x", 1), spec.targets[0], 1, True, tmp_path / "inputs.npz")
+    write_inputs(tmp_path, OPTIMUM, synthetic(spec.model, 0))
+    setup = Setup(make_engine("x", 1), spec.targets[0], 1, True, tmp_path)
     started = time.monotonic()
     with Contender("optimized", setup, tmp_path) as contender:
         os.kill(contender.pid, signal.SIGSTOP)

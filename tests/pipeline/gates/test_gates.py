@@ -148,7 +148,25 @@ def test_the_best_unquantized_variant_is_the_fastest_one(make_spec) -> None:
     judgement = judged(make_spec(), latencies=latencies)
     assert judgement.speedup is not None
     assert float(judgement.speedup.ratio) == pytest.approx(0.9, abs=0.01)
-    assert judgement.notes[0].startswith("slower than the best unquantized variant")
+    assert judgement.notes == ("the engine is slower than FP16: 0.90x (95% 0.90 to 0.90)",)
+
+
+def test_each_unquantized_variant_is_compared_by_name(make_spec) -> None:
+    """INT8 that loses to FP16 would be told apart from nothing, or only when a gate asks for it."""
+    steps = [{"name": "q", "type": "Quantize", "quantize": {"precision": "int8", "method": "Dynamic"}}]
+    latencies = {"original": timed(800, seed=1), "fp16": timed(500, seed=2), "optimized": timed(1000, seed=3)}
+    notes = judged(make_spec(steps=steps), latencies=latencies).notes
+    assert [note.split(":")[0] for note in notes] == ["INT8 is slower than the original", "INT8 is slower than FP16"]
+    assert "0.50x (95% " in notes[1]
+
+
+def test_what_a_missed_gate_said_is_not_said_again(make_spec) -> None:
+    """A reader would be told twice of one baseline, or never of the other."""
+    spec = make_spec(gates={"speedup": {"min": "1.2", "over": "FP16"}})
+    latencies = {"original": timed(800, seed=1), "fp16": timed(500, seed=2), "optimized": timed(1000, seed=3)}
+    judgement = judged(spec, latencies=latencies)
+    assert only(judgement, "speedup").verdict is MISSED
+    assert [note.split(":")[0] for note in judgement.notes] == ["the engine is slower than the original"]
 
 
 def test_not_faster_is_said_and_does_not_refuse(make_spec) -> None:

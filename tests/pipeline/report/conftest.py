@@ -71,7 +71,11 @@ def verify_artifact(folder: Path, lost: int, gained: int) -> Artifact:
         },
         "fidelity": {"cosine": 0.9937, "agreement": 0.981, "sqnrDecibels": 19.4},
         "parity": {"worst": 3.1e-6, "tolerance": 1e-3, "shapes": [[1, 64], [8, 256]]},
-        "inspection": {"inspected": True, "macs": 680_000_000, "macsByFormat": {"fp32": 23_000_000, "int8": 657_000_000}},
+        "inspection": {
+            "inspected": True,
+            "macs": 680_000_000,
+            "macsByFormat": {"fp32": 23_000_000, "int8": 657_000_000},
+        },
     }
     return Artifact(ArtifactKind.MEASUREMENT, folder, ("samples.npz",), facts)
 

@@ -122,12 +122,12 @@ def test_a_plan_shows_stages_and_what_is_on_record(done, tmp_path, tiny):
 def test_a_plan_lists_everything_that_is_refused(desk):
     """A user would learn of refusals one by one."""
     document = copy.deepcopy(desk.document)
-    document["spec"]["targets"][0] = {"name": "ov", "runtime": "OpenVINO"}
-    document["spec"]["gates"]["throughput"] = {"minPerSecond": 1}
+    document["spec"]["targets"][0] = {"name": "ov", "runtime": "OpenVINO", "accelerator": {}}
+    document["spec"]["output"] |= {"onDelete": "Delete", "formats": ["Engine"]}
     shown = strop("plan", desk.tiny.write(desk.root / "s.yaml", document), "--store", desk.store)
     assert shown.returncode == 13
-    assert "spec.targets[0].runtime" in shown.stderr
-    assert "spec.gates.throughput" in shown.stderr
+    assert "spec.targets[0].accelerator" in shown.stderr
+    assert "spec.output.onDelete" in shown.stderr
 
 
 def test_garbage_collection_keeps_what_a_recent_run_needs(done):
@@ -228,7 +228,7 @@ BAD = {
         "spec.data.",
     ),
     "step named like a stage": (lambda s: s["steps"][0].update(name="verify"), 11, "spec.steps[0].name"),
-    "other runtime": (lambda s: s["targets"][0].update(runtime="OpenVINO"), 13, "spec.targets[0].runtime"),
+    "archived runtime": (lambda s: s["targets"][0].update(runtime="DeepSparse"), 11, "spec.targets[0].runtime"),
     "other instruction set": (lambda s: s["targets"][0]["cpu"].update(isa="avx9000"), 13, "spec.targets[0].cpu.isa"),
     "wrong input": (lambda s: s["model"]["inputs"][0].update(name="y"), 11, "spec.model.inputs"),
 }

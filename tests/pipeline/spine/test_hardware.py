@@ -1,10 +1,21 @@
 """What this machine is, read from files like the kernel's."""
 
+from dataclasses import replace
+
 import pytest
 
 from strop_api.targets import Accelerator, Cpu, Runtime, Target
 from strop_job.errors import Unsupported
-from strop_job.hardware import Hardware, _proc_gpus, memory_limit, quota_cores, require, this_machine
+from strop_job.hardware import (
+    Gpu,
+    Hardware,
+    _proc_gpus,
+    memory_limit,
+    other_product,
+    quota_cores,
+    require,
+    this_machine,
+)
 
 MACHINE = Hardware("amd64", "A CPU", ("avx2",), cores=8, quota_cores=2.5, memory_limit_bytes=None, gpus=(), kernel="6")
 
@@ -83,3 +94,40 @@ def test_this_machine_can_be_described():
     here = this_machine()
     assert here.cores >= here.threads >= 1
     assert here.cpu_model
+
+
+@pytest.mark.parametrize(
+    ("product", "name", "other"),
+    [
+        ("NVIDIA-L4", "NVIDIA L4", False),
+        ("NVIDIA-H100-80GB-HBM3-SHARED", "NVIDIA H100 80GB HBM3", False),
+        ("NVIDIA-A100-SXM4-40GB-MIG-1g.5gb", "NVIDIA A100-SXM4-40GB", False),
+        ("Tesla-T4", "Tesla T4", False),
+        ("NVIDIA-L4", "NVIDIA H100 80GB HBM3", True),
+        ("NVIDIA-L4", "NVIDIA L40S", True),
+        ("NVIDIA-L40S", "NVIDIA L4", True),
+        (None, "NVIDIA H100 80GB HBM3", False),
+    ],
+)
+def test_a_device_of_another_product_is_told(product, name, other):
+    """A node with a wrong label would give the figures of another device without a word."""
+    machine = replace(MACHINE, gpus=(Gpu(name, "580"),))
+    found = other_product(Target(name="g", runtime=Runtime.TENSORRT, accelerator=Accelerator(product=product)), machine)
+    assert (found is not None) is other
+    if found:
+        assert product in found
+        assert name in found
+
+
+def test_a_target_built_ahead_of_time_asks_for_no_device():
+    """TensorRT-RTX builds for named compute capabilities without a GPU."""
+    fields = {"name": "r", "runtime": "TensorRTRTX", "tensorRTRTX": {"computeCapabilities": ["8.9"]}}
+    require(Target.model_validate(fields), 0, MACHINE)
+    with pytest.raises(Unsupported, match="no NVIDIA driver"):
+        require(Target(name="r", runtime=Runtime.TENSORRT_RTX, accelerator=Accelerator()), 0, MACHINE)
+
+
+@pytest.mark.parametrize(("isa", "found"), [(("avx2",), False), (("avx2", "avx512_vnni"), True), (("avx_vnni",), True)])
+def test_vnni_is_known_by_any_of_its_names(isa, found):
+    """Weights would keep to 7 bits where all 8 are right, or the reverse."""
+    assert replace(MACHINE, isa=isa).has_vnni is found

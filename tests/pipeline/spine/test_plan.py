@@ -1,8 +1,11 @@
 """The plan: its order, what it reads, and that everything this build cannot do is refused by name."""
 
+from dataclasses import replace
+
 import pytest
 
 from strop_api.data import DataFormat, DataSource, DataSpec
+from strop_api.optimization import ModelOptimizationSpec
 from strop_api.steps import (
     FineTuneStep,
     MergeStep,
@@ -19,17 +22,18 @@ from strop_api.targets import (
     Cpu,
     Gates,
     MetricDropGate,
+    OnDelete,
     Output,
     OutputFormat,
-    PeakMemoryGate,
-    RealisedPrecisionGate,
     Runtime,
     SpeedupGate,
     SpeedupOver,
     Target,
-    ThroughputGate,
+    TensorRTRTXOptions,
 )
+from strop_job.baselines import half_baseline
 from strop_job.errors import InvalidInput, Unsupported
+from strop_job.hardware import Gpu, this_machine
 from strop_job.plan import RESERVED, make_plan
 from strop_job.sources import Reach
 from strop_job.store.local import LocalStore
@@ -59,13 +63,18 @@ def store(tmp_path):
 
 @pytest.fixture
 def plan(store, spine):
-    return lambda **changes: make_plan(spine.make_request(spine.make_spec(**changes)), Reach(store))
+    return lambda hardware=None, **changes: make_plan(
+        spine.make_request(spine.make_spec(**changes)), Reach(store), hardware
+    )
 
 
 REFUSED = [
     ({"targets": [CPU, Target(name="b", runtime=Runtime.ONNX_RUNTIME)]}, "spec.targets"),
-    ({"targets": [Target(name="a", runtime=Runtime.OPENVINO)]}, "spec.targets[0].runtime"),
-    ({"targets": [Target(name="a", runtime=Runtime.TENSORRT, accelerator=Accelerator())]}, "spec.targets[0].runtime"),
+    (
+        {"targets": [Target(name="a", runtime=Runtime.OPENVINO, accelerator=Accelerator())]},
+        "spec.targets[0].accelerator",
+    ),
+    ({"targets": [CPU.model_copy(update={"optional": True})]}, "spec.targets[0].optional"),
     (
         {"steps": [Step(name="thin", type=StepType.PRUNE, prune=PruneStep(method=PruneMethod.STRUCTURED))]},
         "spec.steps[0].type",
@@ -80,15 +89,7 @@ REFUSED = [
     ),
     ({"steps": [quantize(method=QuantizeMethod.QAT)]}, "spec.steps[0].quantize.method"),
     ({"steps": [quantize(method=QuantizeMethod.AUTO)]}, "spec.steps[0].quantize.method"),
-    (
-        {"steps": [quantize(precision=Precision.INT4, method=QuantizeMethod.WEIGHT_ONLY)]},
-        "spec.steps[0].quantize.method",
-    ),
-    ({"output": Output(uri=OUT, formats=[OutputFormat.ENGINE, OutputFormat.TRITON])}, "spec.output.formats"),
-    ({"output": Output(uri=OUT, formats=[OutputFormat.OCI])}, "spec.output.formats"),
-    ({"gates": Gates(throughput=ThroughputGate(min_per_second=1))}, "spec.gates.throughput"),
-    ({"gates": Gates(peak_memory=PeakMemoryGate(max="1Gi"))}, "spec.gates.peakMemory"),
-    ({"gates": Gates(realised_precision=RealisedPrecisionGate(min="90%"))}, "spec.gates.realisedPrecision"),
+    ({"output": Output(uri=OUT, on_delete=OnDelete.DELETE)}, "spec.output.onDelete"),
 ]
 
 
@@ -103,7 +104,7 @@ def test_what_this_build_cannot_do_is_refused_with_its_field(plan, changes, fiel
 
 def test_a_refusal_comes_before_anything_is_looked_up(tmp_path, spine):
     """A missing file would hide what is really wrong."""
-    spec = spine.make_spec(targets=[Target(name="a", runtime=Runtime.OPENVINO)])
+    spec = spine.make_spec(output=Output(uri=OUT, on_delete=OnDelete.DELETE))
     with pytest.raises(Unsupported):
         make_plan(spine.make_request(spec), Reach(LocalStore(tmp_path / "nowhere")))
 
@@ -151,20 +152,104 @@ def test_an_original_without_steps_is_exported_compiled_and_measured(plan):
     assert [s.name for s in plan().stages][-4:] == ["compile", "compile-original", "verify", "benchmark"]
 
 
+AMD64 = replace(this_machine(), arch="amd64", isa=("avx2", "avx512_vnni"), gpus=())
+BF16 = replace(AMD64, isa=("avx512_bf16",))
+ARM64 = replace(AMD64, arch="arm64", isa=("asimddp",))
+L4 = replace(AMD64, gpus=(Gpu("NVIDIA L4", "580.1", 23_034, "8.9"),))
+GPU = Target(name="g", runtime=Runtime.ONNX_RUNTIME, accelerator=Accelerator())
+BEST, FP16 = SpeedupOver.BEST_UNQUANTIZED, SpeedupOver.FP16
+
+
 @pytest.mark.parametrize(
-    ("over", "target", "measured"),
+    ("over", "target", "hardware", "timed"),
     [
-        (SpeedupOver.FP16, CPU, True),
-        (SpeedupOver.ORIGINAL, CPU, False),
-        (SpeedupOver.BEST_UNQUANTIZED, CPU, False),
-        (SpeedupOver.BEST_UNQUANTIZED, Target(name="g", runtime=Runtime.ONNX_RUNTIME, accelerator=Accelerator()), True),
-        (SpeedupOver.BEST_UNQUANTIZED, Target(name="a", runtime=Runtime.ONNX_RUNTIME, cpu=Cpu(arch="arm64")), True),
+        (FP16, CPU, AMD64, "fp16"),
+        (SpeedupOver.ORIGINAL, GPU, L4, None),
+        (BEST, CPU, AMD64, None),
+        (BEST, GPU, L4, "fp16"),
+        (BEST, Target(name="a", runtime=Runtime.ONNX_RUNTIME, cpu=Cpu(arch="arm64")), ARM64, "fp16"),
+        (BEST, Target(name="o", runtime=Runtime.OPENVINO), AMD64, None),
+        (BEST, Target(name="o", runtime=Runtime.OPENVINO), replace(AMD64, isa=("amx_fp16",)), "fp16"),
+        (BEST, Target(name="o", runtime=Runtime.OPENVINO), ARM64, "fp16"),
+        (BEST, Target(name="t", runtime=Runtime.TENSORRT, accelerator=Accelerator()), L4, "fp16"),
     ],
 )
-def test_fp16_is_measured_where_it_may_be_the_baseline(plan, over, target, measured):
-    """The speed-up would be held against the wrong baseline."""
-    made = plan(gates=Gates(speedup=SpeedupGate(min="1.1", over=over)), targets=[target])
-    assert ("compile-fp16" in {s.name for s in made.stages}) is measured
+def test_a_16_bit_variant_is_timed_where_it_may_be_the_best_unquantized_one(plan, over, target, hardware, timed):
+    """The speed-up would be held against the wrong baseline, and be flattered."""
+    made = plan(hardware=hardware, gates=Gates(speedup=SpeedupGate(min="1.1", over=over)), targets=[target])
+    names = {stage.name for stage in made.stages}
+    assert {name for name in names if name.startswith(("cast-", "compile-"))} == {
+        "compile-original", *((f"cast-{timed}", f"compile-{timed}") if timed else ())
+    }  # fmt: skip
+    assert made.notes
+    if over is BEST:
+        assert plan(hardware=hardware, targets=[target]).kinds.keys() == names, (
+            "no gate: the same baseline is spoken of"
+        )
+
+
+@pytest.mark.parametrize(("hardware", "timed"), [(AMD64, False), (BF16, True)])
+def test_inductor_is_held_against_bf16_where_the_processor_multiplies_it(hardware, timed):
+    """It has no FP16, and FP32 is not its best."""
+    spec = ModelOptimizationSpec.model_construct(gates=Gates(), steps=[])
+    found = half_baseline(spec, Target(name="i", runtime=Runtime.INDUCTOR), hardware)
+    assert found.variant == ("bf16" if timed else None)
+
+
+def test_an_engine_in_fp16_is_held_against_the_original(plan):
+    """It would be compared with itself, and never be faster."""
+    half = quantize("half", Precision.FP16, QuantizeMethod.CAST)
+    made = plan(hardware=L4, targets=[GPU], steps=[half])
+    assert "compile-fp16" not in made.kinds
+    assert any("16-bit" in note for note in made.notes)
+
+
+AHEAD = TensorRTRTXOptions(compute_capabilities=["8.9"])
+RTX = Target(name="rtx", runtime=Runtime.TENSORRT_RTX, tensorrt_rtx=AHEAD, accelerator=Accelerator())
+H100 = replace(AMD64, gpus=(Gpu("NVIDIA H100", "580.1", 81_559, "9.0"),))
+
+
+@pytest.mark.parametrize(
+    ("target", "hardware", "why"),
+    [
+        (RTX, AMD64, "no NVIDIA driver is visible here"),
+        (RTX, H100, "the device here has 9.0"),
+        (RTX.model_copy(update={"accelerator": None}), L4, "asks for no accelerator"),
+    ],
+)
+def test_an_engine_built_for_another_machine_is_neither_verified_nor_timed(plan, target, hardware, why):
+    """Figures of another engine, or of none, would stand for it."""
+    made = plan(hardware=hardware, targets=[target], steps=[quantize(method=QuantizeMethod.STATIC)],
+                data=data(calibration=CALIBRATION))  # fmt: skip
+    assert not made.measurable
+    assert why in made.unmeasured
+    assert not {"verify", "benchmark", "compile-original"} & made.kinds.keys()
+    assert [s.name for s in made.stages][-2:] == ["compile", "check-graph"]
+    assert made.companions == ()
+
+
+def test_the_same_spec_is_measured_where_the_device_is(plan):
+    """Built, not measured would be the end of it even on the machine that it was built for."""
+    made = plan(hardware=L4, targets=[RTX])
+    assert made.measurable
+    assert {"verify", "benchmark"} <= made.kinds.keys()
+
+
+def test_each_stage_says_what_it_yields(plan):
+    """Nobody could see where a graph becomes another kind of graph."""
+    asked = {"steps": [quantize(method=QuantizeMethod.STATIC)], "data": data(calibration=CALIBRATION)}
+    made = plan(targets=[Target(name="o", runtime=Runtime.OPENVINO)], **asked)
+    assert {name: str(made.kinds[name]) for name in ("resolve-model", "export", "int8", "compile", "verify")} == {
+        "resolve-model": "Source", "export": "OnnxGraph", "int8": "OpenVinoIR", "compile": "Engine",
+        "verify": "Measurement",
+    }  # fmt: skip
+
+
+def test_a_step_named_like_a_stage_of_this_very_run_is_refused(plan):
+    """Two stages would share one name, which most runs do not have."""
+    with pytest.raises(InvalidInput) as refused:
+        plan(hardware=AMD64, targets=[RTX], steps=[quantize("check-graph")])
+    assert refused.value.field == "spec.steps[0].name"
 
 
 def test_the_optimized_graph_is_published_when_it_is_listed(plan):

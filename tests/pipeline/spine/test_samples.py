@@ -18,6 +18,11 @@ EXPECTED = {
     "magika-naive-int8": 10,
     "magika-as-is": 0,
     "minilm-fp16": 0,
+    "minilm-int4": 0,
+    "magika-rtx": 15,
+    "minilm-inductor-int8": 0,
+    "minilm-openvino-int8": 0,
+    "magika-openvino-int8": 0,
 }
 QUICK = {"minilm-int8", "magika-static-int8"}
 
