@@ -4,9 +4,11 @@ Cgroup limits are found both in version 2 (one hierarchy, `cpu.max`) and in vers
 of any ancestor counts: the tightest one wins. See https://docs.kernel.org/admin-guide/cgroup-v2.html.
 """
 
+import logging
 import math
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -16,13 +18,16 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from strop_api.support import VNNI
 from strop_api.targets import Target
 from strop_job.errors import Unsupported
+
+log = logging.getLogger(__name__)
 
 ISA_FLAGS = frozenset(
     {
         "sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512_vnni",
-        "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16",
+        "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "amx_fp16",
         "neon", "asimd", "asimddp", "i8mm", "bf16", "sve", "sve2", "fphp", "asimdhp",
     }
 )  # fmt: skip
@@ -71,6 +76,11 @@ class Hardware:
         asked = target.cpu.threads if target.cpu else None
         return asked or self.threads
 
+    @property
+    def has_vnni(self) -> bool:
+        """Whether products of 8 bits are added up in 32 bits at once: without it INT8 weights keep to 7 bits."""
+        return bool(VNNI & set(self.isa))
+
     def fingerprint(self, target: Target) -> dict[str, JsonValue]:
         """What joins the key of a record whose bytes or figures depend on the machine."""
         return {
@@ -89,7 +99,11 @@ class Hardware:
 
 
 def require(target: Target, index: int, hardware: Hardware) -> None:
-    """Raises Unsupported when this machine is not the one the target is for: measuring here would say nothing."""
+    """Raises Unsupported when this machine is not the one the target is for: measuring here would say nothing.
+
+    A target without `accelerator` and `cpu` asks for nothing, nor for a device does one that is built ahead of time.
+    A device of another product than the target names is told in the log: labels of nodes are free text.
+    """
     where = f"spec.targets[{index}]"
     if target.cpu and target.cpu.arch != hardware.arch:
         raise Unsupported(
@@ -103,12 +117,55 @@ def require(target: Target, index: int, hardware: Hardware) -> None:
             field=f"{where}.cpu.isa",
             mend="select nodes that have it with spec.worker.nodeSelector",
         )
-    if target.accelerator and not hardware.gpus:
+    if target.accelerator and not hardware.gpus and not builds_ahead(target):
         raise Unsupported(
             "the target is for an accelerator and no NVIDIA driver is visible here",
             field=f"{where}.accelerator",
             mend="run where the device is, or drop `accelerator` to measure on the CPU",
         )
+    if (other := other_product(target, hardware)) is not None:
+        log.warning("%s.accelerator.product: %s", where, other)
+
+
+def builds_ahead(target: Target) -> bool:
+    """Whether the engine can be built where the device that it is for is not."""
+    return target.tensorrt_rtx is not None and bool(target.tensorrt_rtx.compute_capabilities)
+
+
+def why_unmeasured(target: Target, hardware: Hardware) -> str:
+    """Why an engine that is built ahead cannot be measured here, in words; empty for one that is."""
+    if target.tensorrt_rtx is None or not builds_ahead(target):
+        return ""
+    wanted = target.tensorrt_rtx.compute_capabilities
+    devices = f"devices of compute capability {', '.join(wanted)}"
+    if target.accelerator is None:
+        return f"the engine is for {devices}, and the target asks for no accelerator to measure on"
+    if not hardware.gpus:
+        return f"the engine is for {devices}, and no NVIDIA driver is visible here"
+    here = {gpu.compute_capability for gpu in hardware.gpus}
+    if here & {None, *wanted}:
+        return ""
+    return f"the engine is for {devices}, and the device here has {', '.join(sorted(str(one) for one in here))}"
+
+
+def other_product(target: Target, hardware: Hardware) -> str | None:
+    """What is to be said when no device here is called as the target's node label; None when one is, or none is named.
+
+    GPU feature discovery writes the driver's name with dashes, and what the node does with it behind: `-SHARED`,
+    `-MIG-1g.10gb`. See https://github.com/NVIDIA/k8s-device-plugin, docs/gpu-feature-discovery.
+    """
+    named = target.accelerator.product if target.accelerator else None
+    if named is None or not hardware.gpus:
+        return None
+    wanted, found = _words(named), [_words(gpu.name) for gpu in hardware.gpus]
+    if any(wanted[: len(words)] == words for words in found if words):
+        return None
+    return f"the target is for {named}, and here is {', '.join(sorted({gpu.name for gpu in hardware.gpus}))}"
+
+
+def _words(name: str) -> list[str]:
+    """Of a product's name, in small letters, without the maker's."""
+    return [word for word in re.split(r"[^0-9a-z]+", name.casefold()) if word not in ("", "nvidia")]
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from heapq import heapify, heappop, heappush
 from pathlib import Path
 
 import onnx
@@ -56,6 +57,45 @@ def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
                 yield from all_nodes(inner)
 
 
+def sort_nodes(graph: onnx.GraphProto) -> None:
+    """Puts the nodes of a graph, in place, in an order in which every tensor is made before it is read."""
+    nodes = list(graph.node)
+    makers = {name: at for at, node in enumerate(nodes) for name in node.output if name}
+    waits_for = [{makers[name] for name in _read(node) if name in makers} - {at} for at, node in enumerate(nodes)]
+    readers: dict[int, list[int]] = {}
+    for at, needed in enumerate(waits_for):
+        for maker in needed:
+            readers.setdefault(maker, []).append(at)
+    ready = [at for at, needed in enumerate(waits_for) if not needed]
+    heapify(ready)
+    order: list[int] = []
+    while ready:
+        order.append(heappop(ready))
+        for reader in readers.get(order[-1], []):
+            waits_for[reader].discard(order[-1])
+            if not waits_for[reader]:
+                heappush(ready, reader)
+    if len(order) < len(nodes):
+        raise InvalidInput("the graph has a cycle", field="spec.model.uri", mend="export the model again")
+    copies = [onnx.NodeProto.FromString(nodes[at].SerializeToString()) for at in order]
+    del graph.node[:]
+    graph.node.extend(copies)
+
+
+def _read(node: onnx.NodeProto) -> set[str]:
+    """Names that a node reads, those inside its subgraphs included."""
+    inner = (g for a in node.attribute for g in (*a.graphs, *([a.g] if a.HasField("g") else [])))
+    return set(node.input) | {name for graph in inner for inside in graph.node for name in _read(inside)}
+
+
+def drop_unread_weights(graph: onnx.GraphProto) -> None:
+    """Removes, in place, the initializers that no node reads any more."""
+    read = {name for node in graph.node for name in _read(node)} | {output.name for output in graph.output}
+    kept = [weight for weight in graph.initializer if weight.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+
+
 def name_nodes(model: onnx.ModelProto) -> None:
     """Gives every nameless node a name, so that it can be spoken of."""
     taken = {node.name for node in model.graph.node}
@@ -78,6 +118,8 @@ INTEGER_OPS: dict[str, str] = {
     "DynamicQuantizeLSTM": "LSTM", "QEmbedLayerNormalization": "EmbedLayerNormalization",
 }  # fmt: skip
 """Operators that compute in integers, and what they stand for."""
+ROUNDING_OPS = frozenset({"MatMulNBits"})
+"""Take floats, and round them to integers inside."""
 COMPUTE = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
 """Operators worth quantizing: without one of them nothing becomes faster."""
 
@@ -86,7 +128,8 @@ def arithmetic_of(path: Path) -> Arithmetic:
     """What a written graph computes with."""
     content = onnx.load(str(path), load_external_data=False)
     half = any(w.data_type in HALVES for w in content.graph.initializer)
-    return Arithmetic(bool(integer_nodes(content)), half)
+    rounding = any(node.op_type in ROUNDING_OPS for node in content.graph.node)
+    return Arithmetic(rounding or bool(integer_nodes(content)), half)
 
 
 def integer_nodes(model: onnx.ModelProto) -> Counter[str]:

@@ -1,13 +1,12 @@
 """ONNX Runtime on a CPU or an NVIDIA GPU: the engine is the optimized graph, written out once and loaded as it is."""
 
-import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 from pydantic import JsonValue
@@ -16,7 +15,19 @@ from strop_api.targets import GraphOptimization, OnnxRuntimeOptions, Target
 from strop_job.backends.base import Arithmetic, Arrays, Compilation, Inspection
 from strop_job.backends.graphs import arithmetic_of, is_large
 from strop_job.backends.profile import compute_by_format, node_counts
-from strop_job.errors import InvalidInput, StropError, Unsupported
+from strop_job.backends.providers import (
+    CPU,
+    RECORD_PLACEMENT,
+    TENSORRT,
+    check_provider,
+    options_of,
+    placement,
+    provider_for,
+    providers_for,
+    require_placement,
+)
+from strop_job.backends.refusals import REFUSED, first_line, out_of_memory, refused
+from strop_job.errors import InvalidInput, StropError
 from strop_job.stages import Artifact, ArtifactKind
 
 ENGINE_FILE = "engine.onnx"
@@ -33,27 +44,14 @@ ELEMENT_TYPES: dict[str, type[np.generic]] = {
     "int64": np.int64, "int32": np.int32, "int16": np.int16, "int8": np.int8,
     "uint64": np.uint64, "uint32": np.uint32, "uint16": np.uint16, "uint8": np.uint8,
 }  # fmt: skip
-NOISE = re.compile(
-    r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : |/\S*onnxruntime\S*:\d+ .*?\) (?=[A-Z])|Load model from \S+ failed:"
-)
-"""Codes, C++ signatures and paths in the runtime's messages."""
-REFUSED = (
-    ort.capi.onnxruntime_pybind11_state.InvalidGraph,
-    ort.capi.onnxruntime_pybind11_state.InvalidProtobuf,
-    ort.capi.onnxruntime_pybind11_state.InvalidArgument,
-    ort.capi.onnxruntime_pybind11_state.NoSuchFile,
-    ort.capi.onnxruntime_pybind11_state.NotImplemented,
-    ort.capi.onnxruntime_pybind11_state.RuntimeException,
-    ort.capi.onnxruntime_pybind11_state.Fail,
-)
-"""What ONNX Runtime raises for a file it does not take; all are plain Exceptions with no common base."""
 
 
 class OrtSession:
     """A loaded ONNX graph."""
 
-    def __init__(self, session: ort.InferenceSession) -> None:
+    def __init__(self, session: ort.InferenceSession, run_options: ort.RunOptions | None = None) -> None:
         self._session: ort.InferenceSession | None = session
+        self._run_options = run_options
         self._types = {i.name: np.dtype(element_type(i.type)) for i in session.get_inputs()}
         self._outputs = tuple(o.name for o in session.get_outputs())
 
@@ -72,8 +70,10 @@ class OrtSession:
         if self._session is None:
             raise ValueError("the session is closed")
         try:
-            values = self._session.run(None, dict(inputs))
+            values = self._session.run(None, dict(inputs), self._run_options)
         except (*REFUSED, ValueError) as error:
+            if (memory := out_of_memory(error)) is not None:
+                raise memory from error
             given = ", ".join(f"{n}: {a.dtype}{list(a.shape)}" for n, a in inputs.items())
             raise InvalidInput(
                 f"the model refuses the inputs ({given}): {first_line(error)}",
@@ -92,32 +92,37 @@ class OnnxRuntimeBackend:
 
     def check(self, target: Target) -> None:
         """Raises Unsupported when the provider that the target needs is not installed here."""
-        provider = provider_for(target)
-        if provider not in ort.get_available_providers():
-            raise _no_provider(target, provider, "it is not part of the ONNX Runtime in this image")
+        check_provider(target)
 
     def compile(self, work: Compilation) -> Artifact:
-        """Writes `engine.onnx`, optimized at the target's level for this very processor."""
+        """Writes `engine.onnx`, optimized at the target's level for this very processor or device.
+
+        Facts beside the usual: `provider`, `placement` (nodes by provider), `graphOptimization`, `nodes` by operator,
+        `compiledOnLoad`: what the TensorRT provider makes cannot be written into a graph, so that it makes it on load.
+        """
         target, folder = work.target, work.folder
         self.check(target)
         work.report(0.0, "optimizing the graph")
-        engine = folder / ENGINE_FILE
         options = session_options(level(target), threads=1)
-        options.optimized_model_filepath = str(engine)
-        if is_large(size_bytes(work.graph)):
-            options.add_session_config_entry("session.optimized_model_external_initializers_file_name", EXTERNAL_FILE)
+        on_load = provider_for(target) == TENSORRT
+        if on_load:
+            _copy(work.graph, folder)
+        else:
+            _write_to(folder, options, external=is_large(size_bytes(work.graph)))
         session = self._load(work.graph.entry, options, target)
-        files = (ENGINE_FILE, *(n for n in (EXTERNAL_FILE,) if (folder / n).exists()))
+        files = (ENGINE_FILE, *(n.name for n in sorted(folder.iterdir()) if n.name != ENGINE_FILE))
         made = Artifact(ArtifactKind.ENGINE, folder, files)
-        facts = {
+        facts: dict[str, JsonValue] = {
             "runtime": "onnxruntime",
             "version": ort.__version__,
             "provider": provider_for(target),
+            "placement": {name: len(nodes) for name, nodes in placement(session).items()},
             "graphOptimization": options_of(target).graph_optimization.value,
+            "compiledOnLoad": on_load,
             "sizeBytes": size_bytes(made),
             "inputs": [_tensor(i) for i in session.get_inputs()],
             "outputs": [_tensor(o) for o in session.get_outputs()],
-            "nodes": dict(sorted(node_counts(engine).items())),
+            "nodes": dict(sorted(node_counts(made.entry).items())),
         }
         work.report(1.0, "engine written")
         return Artifact(ArtifactKind.ENGINE, folder, files, facts)
@@ -126,11 +131,13 @@ class OnnxRuntimeBackend:
         self, engine: Artifact, target: Target, *, threads: int, optimized: bool = True, spinning: bool = True
     ) -> OrtSession:
         """An engine is loaded as it was written; a graph is optimized in memory, or not at all."""
-        written = engine.kind is ArtifactKind.ENGINE or not optimized
-        options = session_options(LEVELS[GraphOptimization.DISABLE] if written else level(target), threads=threads)
+        on_load = provider_for(target) == TENSORRT
+        written = (engine.kind is ArtifactKind.ENGINE and not on_load) or not optimized
+        chosen = LEVELS[GraphOptimization.DISABLE] if written else level(target)
+        options = session_options(chosen, threads=threads, asked=options_of(target))
         if not spinning:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        return OrtSession(self._load(engine.entry, options, target))
+        return OrtSession(self._load(engine.entry, options, target), run_options(target))
 
     def inspect(self, engine: Artifact, target: Target, shapes: Mapping[str, tuple[int, ...]]) -> Inspection:
         """Runs one call under the profiler, on zeros, and reads operand types and shapes from what was executed."""
@@ -149,23 +156,35 @@ class OnnxRuntimeBackend:
             finally:
                 events = Path(session.end_profiling())
             compute = compute_by_format(events, engine.entry)
-        return Inspection(nodes, compute.layers, dict(shapes), compute.note)
+        return Inspection(nodes, compute.layers, dict(shapes), compute.note, compute.uncounted)
 
     def arithmetic(self, graph: Artifact) -> Arithmetic:
         """Read from the operators and the weights of the file."""
         return arithmetic_of(graph.entry)
 
     def _load(self, path: Path, options: ort.SessionOptions, target: Target) -> ort.InferenceSession:
-        """A session whose provider is the one that was asked for."""
-        provider = provider_for(target)
+        """A session whose provider, and that of all its compute, is the one that was asked for."""
         self.check(target)
+        options.add_session_config_entry(RECORD_PLACEMENT, "1")
         try:
-            session = ort.InferenceSession(str(path), options, providers=[provider])
+            session = ort.InferenceSession(str(path), options, providers=providers_for(target))
         except REFUSED as error:
             raise refused(path, error) from error
-        if session.get_providers()[0] != provider:
-            raise _no_provider(target, provider, f"it fell back to {session.get_providers()[0]}")
+        require_placement(session, target)
         return session
+
+
+def _copy(graph: Artifact, folder: Path) -> None:
+    """The graph as it is: its entry gets the engine's name, what lies beside it keeps its own."""
+    for name in graph.files:
+        shutil.copyfile(graph.folder / name, folder / (ENGINE_FILE if name == graph.files[0] else Path(name).name))
+
+
+def _write_to(folder: Path, options: ort.SessionOptions, *, external: bool) -> None:
+    """Makes a session write what it optimized."""
+    options.optimized_model_filepath = str(folder / ENGINE_FILE)
+    if external:
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", EXTERNAL_FILE)
 
 
 def _tensor(value: ort.NodeArg) -> dict[str, JsonValue]:
@@ -174,25 +193,29 @@ def _tensor(value: ort.NodeArg) -> dict[str, JsonValue]:
     return {"name": value.name, "dtype": np.dtype(element_type(value.type)).name, "shape": list(shape)}
 
 
-def session_options(graph_level: ort.GraphOptimizationLevel, *, threads: int) -> ort.SessionOptions:
-    """Options shared by every session: one call at a time, `threads` threads inside it."""
+def session_options(
+    graph_level: ort.GraphOptimizationLevel, *, threads: int, asked: OnnxRuntimeOptions | None = None
+) -> ort.SessionOptions:
+    """Options shared by every session: one call at a time, `threads` threads inside it, and what a target asks for."""
+    asked = asked or OnnxRuntimeOptions()
+    parallel = asked.inter_op_threads > 1
     options = ort.SessionOptions()
     options.graph_optimization_level = graph_level
     options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.inter_op_num_threads = asked.inter_op_threads
+    options.execution_mode = ort.ExecutionMode.ORT_PARALLEL if parallel else ort.ExecutionMode.ORT_SEQUENTIAL
+    options.enable_cpu_mem_arena = asked.memory_arena
     options.log_severity_level = ERRORS_ONLY
     return options
 
 
-def provider_for(target: Target) -> str:
-    """The execution provider of a target."""
-    return "CUDAExecutionProvider" if target.accelerator else "CPUExecutionProvider"
-
-
-def options_of(target: Target) -> OnnxRuntimeOptions:
-    """The target's options, defaults where it has none."""
-    return target.onnx_runtime or OnnxRuntimeOptions()
+def run_options(target: Target) -> ort.RunOptions | None:
+    """Without an arena a device's memory is given back after each call; on a CPU the session itself has none."""
+    if options_of(target).memory_arena or provider_for(target) == CPU:
+        return None
+    options = ort.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "gpu:0")
+    return options
 
 
 def level(target: Target) -> ort.GraphOptimizationLevel:
@@ -211,40 +234,3 @@ def element_type(text: str) -> type[np.generic]:
 def size_bytes(artifact: Artifact) -> int:
     """Size of all its files together."""
     return sum((artifact.folder / name).stat().st_size for name in artifact.files)
-
-
-def first_line(error: BaseException) -> str:
-    """An exception's text without ONNX Runtime's codes and C++ signatures, short enough for a status."""
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return NOISE.sub("", line).strip()[:300]
-
-
-def refused(path: Path, error: BaseException) -> StropError:
-    """What ONNX Runtime's refusal of a file means, in words."""
-    text = first_line(error)
-    if "opset" in text.lower() or "ir version" in text.lower():
-        return Unsupported(
-            f"ONNX Runtime {ort.__version__} is too old for {path.name}{_versions(path)}: {text}",
-            field="spec.model.uri",
-            mend="export with an older opset and IR version",
-        )
-    if "NOT_IMPLEMENTED" in str(error) or "No Op registered" in text or "not a registered function/op" in text:
-        return Unsupported(f"{path.name} has an operator this runtime does not know: {text}", field="spec.model.uri")
-    return InvalidInput(f"ONNX Runtime refuses {path.name}: {text}", field="spec.model.uri")
-
-
-def _versions(path: Path) -> str:
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except Exception:  # the file is being refused already; its versions only help the reader
-        return ""
-    opsets = ", ".join(f"{o.domain or 'ai.onnx'} {o.version}" for o in model.opset_import)
-    return f" (IR {model.ir_version}, opset {opsets})"
-
-
-def _no_provider(target: Target, provider: str, why: str) -> Unsupported:
-    return Unsupported(
-        f"the target needs {provider}, and {why} (there are: {', '.join(ort.get_available_providers())})",
-        field=f"spec.targets[{target.name}].accelerator",
-        mend="use the worker image for CUDA on a node with the driver, or drop `accelerator` to run on the CPU",
-    )

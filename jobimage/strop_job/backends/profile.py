@@ -18,7 +18,13 @@ from strop_job.backends.base import Layer, NumberFormat
 from strop_job.backends.graphs import all_nodes
 
 INTEGERS = frozenset({"int8", "uint8"})
-CONV_WEIGHT_INPUT = {"Conv": 1, "FusedConv": 1, "NhwcFusedConv": 1, "ConvInteger": 1, "QLinearConv": 3}
+CONV_WEIGHT_INPUT = {
+    "Conv": 1, "FusedConv": 1, "NhwcFusedConv": 1, "ConvInteger": 1, "QLinearConv": 3,
+    "ConvTranspose": 1, "QLinearConvTranspose": 3,
+}  # fmt: skip
+TRANSPOSED_CONVS = frozenset({"ConvTranspose", "QLinearConvTranspose"})
+RECURRENT_GATES = {"LSTM": 4, "DynamicQuantizeLSTM": 4, "GRU": 3, "RNN": 1}
+"""Matrix products of a recurrent cell, for its input and for its state."""
 MATMULS = frozenset(
     {
         "MatMul", "Gemm", "FusedMatMul", "FusedGemm", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul",
@@ -30,11 +36,10 @@ INTEGER_INSIDE = frozenset({"DynamicQuantizeMatMul", "DynamicQuantizeLSTM"})
 FOUR_BITS_INSIDE = frozenset({"MatMulNBits"})
 """Take floats and weights of 4 bits."""
 FLOATS = {"float": NumberFormat.FP32, "float16": NumberFormat.FP16, "bfloat16": NumberFormat.BF16}
-UNCOUNTED = frozenset(
-    {"LSTM", "GRU", "RNN", "DynamicQuantizeLSTM", "Attention", "QAttention", "MultiHeadAttention", "Einsum",
-     "ConvTranspose", "QLinearConvTranspose"}
-)  # fmt: skip
+UNCOUNTED = frozenset({"Attention", "QAttention", "MultiHeadAttention", "Einsum"})
 """Compute that is not counted; an engine that has some says so."""
+HEAVY = frozenset(CONV_WEIGHT_INPUT) | frozenset(RECURRENT_GATES) | MATMULS | UNCOUNTED
+"""All that multiplies and accumulates: what makes a model slow, and what a quantizer is for."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class Compute:
 
     layers: tuple[Layer, ...]
     note: str
+    uncounted: Mapping[str, int]
+    """Operators of UNCOUNTED that ran, and how often."""
 
 
 def node_counts(path: Path) -> Counter[str]:
@@ -68,7 +75,7 @@ def compute_by_format(profile: Path, engine: Path) -> Compute:
             Layer(name, operator, _format(operator, arguments), _macs(operator, arguments, weights.get(name)))
         )
     note = "".join(f"{n} {op} not counted; " for op, n in sorted(uncounted.items())).rstrip("; ")
-    return Compute(tuple(layers), note)
+    return Compute(tuple(layers), note, uncounted)
 
 
 def _conv_weights(graph: onnx.GraphProto) -> Mapping[str, tuple[int, ...]]:
@@ -89,10 +96,23 @@ def _macs(operator: str, arguments: Mapping[str, Any], weight: tuple[int, ...] |
     if operator in CONV_WEIGHT_INPUT:
         at = CONV_WEIGHT_INPUT[operator]
         kernel = weight or (inputs[at] if len(inputs) > at else ())
-        return size * math.prod(kernel[1:]) if kernel else 0
+        spread = math.prod(inputs[0]) if operator in TRANSPOSED_CONVS else size
+        return spread * math.prod(kernel[1:]) if kernel else 0
+    if operator in RECURRENT_GATES:
+        return RECURRENT_GATES[operator] * _cells(inputs[0], outputs)
     if operator in MATMULS:
         return size * _inner(inputs[0], outputs[0])
     return 0
+
+
+def _cells(sequence: tuple[int, ...], outputs: list[tuple[int, ...]]) -> int:
+    """Products of one gate of a recurrent layer over a whole sequence: [steps, batch, width] in.
+
+    It yields [steps, directions, batch, state] and the last state, [directions, batch, state]; either may be absent.
+    """
+    steps, batch, width = sequence
+    directions, _, state = outputs[0][-3:] if len(outputs[0]) == 3 else (outputs[0][1], batch, outputs[0][3])
+    return steps * batch * directions * state * (width + state)
 
 
 def _inner(left: tuple[int, ...], out: tuple[int, ...]) -> int:

@@ -19,6 +19,8 @@ from strop_job.stages import Artifact, ArtifactKind, Stage, StageContext
 
 Arrays = dict[str, np.ndarray]
 SAMPLES = 256
+RTX = {"runtime": "TensorRTRTX", "tensorRTRTX": {"computeCapabilities": ["8.9"]}}
+"""A target built ahead of time: no device is needed, here or for what is quantized for it."""
 
 
 def site_package(name: str) -> Path:

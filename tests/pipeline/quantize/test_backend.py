@@ -25,8 +25,11 @@ ORT = backend_for(Runtime.ONNX_RUNTIME)
 
 def work_on(graph: Artifact, target: Target, folder: Path) -> Compilation:
     """A compilation as a stage would ask for it; ONNX Runtime needs no dimensions."""
-    model = ModelSource(uri="s3://models/m.onnx", format="Onnx", inputs=[{"name": "x", "dtype": "float32", "shape": [1]}])
+    model = ModelSource(
+        uri="s3://models/m.onnx", format="Onnx", inputs=[{"name": "x", "dtype": "float32", "shape": [1]}]
+    )
     return Compilation(graph, model, target, folder, silent, NoCache())
+
 
 IMAGES = {"image": np.random.default_rng(3).standard_normal((2, 3, 16, 16)).astype(np.float32)}
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from strop_api.steps import Precision
 from strop_job.backends import backend_for
 from strop_job.benchmark.inputs import synthetic
-from strop_job.verification.fidelity import Fidelity
 from strop_job.stages import ArtifactKind
 from strop_job.steps.compile import compile_stage
 from strop_job.steps.export import export_stage
 from strop_job.steps.quantize import quantize_stage
+from strop_job.verification.fidelity import Fidelity
 
 from .conftest import Bench
 

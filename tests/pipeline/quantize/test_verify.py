@@ -9,14 +9,14 @@ import onnx
 import pytest
 
 from strop_api.model import ModelSource
-from strop_job.verification import parity
 from strop_job.errors import InvalidInput
-from strop_job.verification.fidelity import Fidelity
 from strop_job.judgement.gates import judge
 from strop_job.stages import Artifact, ArtifactKind
 from strop_job.steps.compile import compile_stage
 from strop_job.steps.quantize import quantize_stage
 from strop_job.steps.verify import verify_stage
+from strop_job.verification import parity
+from strop_job.verification.fidelity import Fidelity
 
 from .conftest import CNN_SPEC, Bench, small_cnn
 
@@ -204,6 +204,14 @@ def test_nan_counts_as_a_wrong_answer_and_stays_json() -> None:
     assert facts["agreement"] == pytest.approx(0.5)
     assert facts["cosine"] == pytest.approx(0.5)
     json.dumps(facts, allow_nan=False)
+
+
+def test_a_single_number_has_no_cosine() -> None:
+    """It would be 1 whatever the engine answers, and a gate on it would pass every broken regression."""
+    fidelity = Fidelity(classes=False)
+    fidelity.add(np.array([[0.9], [0.1]]), np.array([[0.1], [0.9]]))
+    assert "cosine" not in fidelity.facts()
+    assert fidelity.facts()["sqnrDecibels"] < 1
 
 
 def test_progress_grows_through_the_stage(cnn: Maker) -> None:

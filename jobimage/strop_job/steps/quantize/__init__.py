@@ -15,7 +15,7 @@ from strop_api.targets import Target
 from strop_job.backends import TRAITS
 from strop_job.errors import Unsupported
 from strop_job.stages import WHOLE_SECONDS, Artifact, ArtifactKind, Stage, StageContext
-from strop_job.steps.quantize.onnx_graph.forms import float_bias, form_of
+from strop_job.steps.quantize.onnx_graph.forms import decisive
 
 CALIBRATION = "resolve-calibration"
 METHODS = frozenset({QuantizeMethod.DYNAMIC, QuantizeMethod.STATIC, QuantizeMethod.CAST, QuantizeMethod.WEIGHT_ONLY})
@@ -33,7 +33,8 @@ class Handler:
 
 HANDLERS: dict[ArtifactKind, Handler] = {
     ArtifactKind.ONNX_GRAPH: Handler(
-        "strop_job.steps.quantize.onnx_graph.work:run_quantize", ("onnxruntime", "onnx", "numpy")
+        "strop_job.steps.quantize.onnx_graph.work:run_quantize",
+        ("onnxruntime", "onnxruntime-gpu", "onnx", "numpy", "ml_dtypes"),
     ),
     ArtifactKind.OPENVINO_IR: Handler("strop_job.steps.quantize.openvino:run_openvino", ("nncf", "openvino", "numpy")),
     ArtifactKind.EXPORTED_PROGRAM: Handler("strop_job.steps.quantize.pt2e:run_pt2e", ("torch", "torchao", "numpy")),
@@ -53,7 +54,7 @@ def quantize_stage(step: Step, previous: str, spec: ModelOptimizationSpec, targe
     return Stage(
         name=step.name,
         kind="Quantize",
-        version=1,
+        version=2,
         run=lambda context: _handler(handler)(context, config, index, previous),
         parameters=_parameters(config, spec, target, reads_data=reads_data),
         needs=(previous, CALIBRATION) if reads_data else (previous,),
@@ -78,16 +79,15 @@ def _config(step: Step) -> QuantizeStep:
 def _parameters(
     config: QuantizeStep, spec: ModelOptimizationSpec, target: Target, *, reads_data: bool
 ) -> Mapping[str, JsonValue]:
-    """What decides the bytes: the step, the integer types, and for Static how samples are cut and read."""
-    decisive: dict[str, JsonValue] = {
+    """What decides the bytes: the step, the number formats, and for Static how samples are cut and read."""
+    parameters: dict[str, JsonValue] = {
         "quantize": config.model_dump(mode="json", by_alias=True, exclude_defaults=True),
-        "format": form_of(config, target).value,
-        "floatBias": float_bias(target),
+        **decisive(config, target),
     }
     if reads_data and spec.data.calibration is not None:
-        decisive["calibration"] = spec.data.calibration.model_dump(
+        parameters["calibration"] = spec.data.calibration.model_dump(
             mode="json", by_alias=True, exclude={"uri", "digest"}
         )
-        decisive["inputs"] = [tensor.model_dump(mode="json", by_alias=True) for tensor in spec.model.inputs]
-        decisive["dimensions"] = [size.model_dump(mode="json", by_alias=True) for size in spec.model.dimensions]
-    return decisive
+        parameters["inputs"] = [tensor.model_dump(mode="json", by_alias=True) for tensor in spec.model.inputs]
+        parameters["dimensions"] = [size.model_dump(mode="json", by_alias=True) for size in spec.model.dimensions]
+    return parameters

@@ -9,17 +9,21 @@ from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_floa
 
 from strop_api.steps import QuantizeStep
 from strop_job.errors import InvalidInput
+from strop_job.steps.quantize.onnx_graph.opsets import raised
 from strop_job.steps.quantize.onnx_graph.prepare import Prepared, Selection
 
+LEAST_QDQ_OPSET = 19
 LARGEST = float(np.finfo(np.float16).max)
 
 
 def half(prepared: Prepared, step: QuantizeStep, selection: Selection, index: int) -> onnx.ModelProto:
     """Casts what is selected; operators without fp16 kernels stay in fp32, between casts.
 
+    The scales of Q/DQ pairs are cast too, since a strongly typed runtime reads the type of a layer from them.
+
     Raises InvalidInput for a weight beyond fp16's range, which the converter would clamp without a word.
     """
-    model = prepared.model
+    model = _typed(prepared.model, index)
     everything = {node.op_type for node in model.graph.node}
     kept = set(DEFAULT_OP_BLOCK_LIST) | (everything - set(selection.op_types) if step.op_types else set())
     for node, weight in _cast_weights(model, kept, selection):
@@ -27,6 +31,12 @@ def half(prepared: Prepared, step: QuantizeStep, selection: Selection, index: in
     return convert_float_to_float16(
         model, keep_io_types=True, op_block_list=sorted(kept), node_block_list=list(selection.excluded)
     )
+
+
+def _typed(model: onnx.ModelProto, index: int) -> onnx.ModelProto:
+    """At an opset in which Q/DQ pairs may be of fp16."""
+    quantized = any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node)
+    return raised(model, LEAST_QDQ_OPSET, index) if quantized else model
 
 
 def half_tensors(model: onnx.ModelProto) -> int:

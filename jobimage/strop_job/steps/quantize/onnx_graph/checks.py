@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from pydantic import JsonValue
 
-from strop_api.targets import Target
-from strop_job.backends import Arrays, backend_for
+from strop_job.backends import Arrays
 from strop_job.backends.graphs import COMPUTE, integer_nodes
+from strop_job.backends.reference import open_reference
 from strop_job.errors import InvalidInput, StropError
 from strop_job.stages import Artifact
 
@@ -50,16 +50,14 @@ def scale_facts(model: onnx.ModelProto) -> dict[str, JsonValue]:
     }
 
 
-def prove(
-    made: Artifact, before: Artifact, target: Target, batch: Arrays, index: int, *, real: bool
-) -> dict[str, JsonValue]:
-    """Loads both graphs in the runtime and runs one batch. Raises when they disagree on shapes or one yields NaN.
+def prove(made: Artifact, before: Artifact, batch: Arrays, index: int, *, real: bool) -> dict[str, JsonValue]:
+    """Loads both graphs as they are written and runs one batch. Raises when they disagree on shapes or one yields NaN.
 
     `real`: the batch is from the user's data, so a NaN of the original is the user's; else it is only not compared.
 
     Returns how close the outputs are; figures on the evaluation data come later, from `verify`.
     """
-    outputs = {name: _run(graph, target, batch) for name, graph in (("before", before), ("after", made))}
+    outputs = {name: _run(graph, batch) for name, graph in (("before", before), ("after", made))}
     where = f"spec.steps[{index}].quantize"
     for name, reference in outputs["before"].items():
         finite = bool(np.isfinite(reference).all())
@@ -73,9 +71,9 @@ def prove(
     return {"cosine": _cosine(outputs["before"], outputs["after"])}
 
 
-def _run(graph: Artifact, target: Target, batch: Arrays) -> dict[str, NDArray[Any]]:
+def _run(graph: Artifact, batch: Arrays) -> dict[str, NDArray[Any]]:
     """As it is written: an optimizer may hide an overflow that the next runtime shows."""
-    session = backend_for(target.runtime).open(graph, target, threads=1, optimized=False, spinning=False)
+    session = open_reference(graph, threads=1)
     try:
         return session.run(batch)
     finally:
@@ -95,8 +93,13 @@ def _same_form(name: str, reference: NDArray[Any], value: NDArray[Any] | None, w
 
 
 def _cosine(before: Mapping[str, NDArray[Any]], after: Mapping[str, NDArray[Any]]) -> float | None:
-    """Mean cosine similarity of the first output's rows; None where a row is all zeros."""
+    """Mean cosine similarity of the first output's rows; None where a row is all zeros.
+
+    A row of one number has a sign and no direction: then the whole batch is one row.
+    """
     name = next(iter(before))
     a, b = (np.asarray(x[name], np.float64).reshape(len(x[name]), -1) for x in (before, after))
+    if a.shape[1] == 1:
+        a, b = a.T, b.T
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return float(np.mean(np.sum(a * b, axis=1) / norms)) if norms.all() else None

@@ -10,14 +10,17 @@ import onnxruntime as ort
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
 from strop_api.steps import QuantizeStep
-from strop_job.backends.graphs import is_large, load, name_nodes, save
-from strop_job.backends.onnxruntime import refused, session_options
+from strop_job.backends.graphs import all_nodes, is_large, load, name_nodes, save
+from strop_job.backends.onnxruntime import session_options
+from strop_job.backends.refusals import refused
 from strop_job.errors import InvalidInput
 from strop_job.stages import Artifact
 
 KEPT_APART = ["MatMulAddFusion", "ConstantSharing"]
 """Basic optimizations left out: the first turns MatMul into Gemm, which no pattern or dynamic quantizer would find; the
 second gives weights other names."""
+QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulNBits"})
+"""Operators of a graph that is quantized already."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,9 @@ class Selection:
 def prepare(graph: Artifact, scratch: Path) -> Prepared:
     """Runs ONNX Runtime's basic optimizations and ONNX's type inference on a copy.
 
-    Stale `value_info` of exporters is dropped first: it contradicts what quantizers infer.
+    A graph that an earlier step quantized is not optimized again: the optimizer knows one runtime's Q/DQ patterns, and
+    would give another runtime an integer bias. Stale `value_info` of exporters is dropped first: it contradicts what
+    quantizers infer.
     """
     model = load(graph)
     del model.graph.value_info[:]
@@ -60,23 +65,40 @@ def prepare(graph: Artifact, scratch: Path) -> Prepared:
     named, optimized, inferred = (scratch / n for n in ("named.onnx", "optimized.onnx", "inferred.onnx"))
     save(model, named)
     exported = onnx.load(str(named), load_external_data=False)
+    quantized = any(node.op_type in QUANTIZERS for node in model.graph.node)
+    large = is_large(model.ByteSize())
+    del model
+    if not quantized:
+        _optimize(graph.entry, named, optimized, external=large)
+    onnx.shape_inference.infer_shapes_path(str(named if quantized else optimized), str(inferred))
+    ready = onnx.load(str(inferred))
+    _forget_domains(ready)
+    name_nodes(ready)
+    add_pre_process_metadata(ready)
+    save(ready, inferred)
+    return Prepared(inferred, ready, exported)
+
+
+def _optimize(entry: Path, named: Path, optimized: Path, *, external: bool) -> None:
     options = session_options(ort.GraphOptimizationLevel.ORT_ENABLE_BASIC, threads=1)
     options.optimized_model_filepath = str(optimized)
-    if is_large(model.ByteSize()):
+    if external:
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "optimized.data")
-    del model
     try:
         ort.InferenceSession(
             str(named), options, providers=["CPUExecutionProvider"], disabled_optimizers=list(KEPT_APART)
         )
     except Exception as error:  # ONNX Runtime's own exceptions have no common base
-        raise refused(graph.entry, error) from error
-    onnx.shape_inference.infer_shapes_path(str(optimized), str(inferred))
-    ready = onnx.load(str(inferred))
-    name_nodes(ready)
-    add_pre_process_metadata(ready)
-    save(ready, inferred)
-    return Prepared(inferred, ready, exported)
+        raise refused(entry, error) from error
+
+
+def _forget_domains(model: onnx.ModelProto) -> None:
+    """Drops the operator sets that ONNX Runtime declares and no node is of: other parsers need not know them."""
+    used = {"", "ai.onnx"} | {node.domain for node in all_nodes(model.graph)}
+    used |= {node.domain for function in model.functions for node in function.node}
+    kept = [o for o in model.opset_import if o.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
 
 
 def select(step: QuantizeStep, index: int, prepared: Prepared, quantizable: Iterable[str]) -> Selection:

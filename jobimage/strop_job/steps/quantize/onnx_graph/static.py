@@ -12,8 +12,9 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from strop_api.steps import QuantizeStep
 from strop_api.support import IntegerFormat
 from strop_api.targets import Target
+from strop_job.backends.graphs import sort_nodes
 from strop_job.calibration import TensorRange
-from strop_job.steps.quantize.onnx_graph.forms import float_bias
+from strop_job.steps.quantize.onnx_graph.forms import float_bias, weights_of_seven_bits
 from strop_job.steps.quantize.onnx_graph.prepare import Selection
 
 QUANTIZABLE: frozenset[str] = frozenset(QDQRegistry) | frozenset(QLinearOpsRegistry)
@@ -29,6 +30,8 @@ def static(
 ) -> onnx.ModelProto:
     """The graph with Q/DQ pairs. Weights are int8 and symmetric; activations follow from the target's form.
 
+    Weights keep to 7 bits where the processor's sums of products would saturate.
+
     U8S8: uint8, asymmetric. S8S8: int8, symmetric. Runtimes for accelerators refuse an int32 bias, so it stays float.
     """
     symmetric = form is IntegerFormat.S8S8
@@ -36,7 +39,7 @@ def static(
     quantizer = QDQQuantizer(
         model,
         step.per_channel,
-        False,
+        weights_of_seven_bits(step, target),
         QuantType.QInt8,
         activation,
         _tensors_data(ranges),
@@ -51,6 +54,7 @@ def static(
     )
     quantizer.quantize_model()
     made: onnx.ModelProto = quantizer.model.model
+    sort_nodes(made.graph)
     return made
 
 
