@@ -18,3 +18,4 @@ lock worker-rtx pyproject.toml --extra job --extra cpu --extra torch --extra ope
 lock worker-cuda pyproject.toml --extra job --extra cuda --extra torch --extra inductor
 lock device requirements/device.in --override requirements/device.overrides
 lock samples requirements/samples.in --no-deps
+lock tensorrt-bindings requirements/tensorrt-bindings.in --no-deps
