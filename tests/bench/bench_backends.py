@@ -5,9 +5,9 @@
 
 One line a figure. For a model M and a runtime R:
 
-    M_R_compile_cold, M_R_compile_again   seconds of the INT8 engine's compilation, without and with what the first one
-                                          left in the shared cache (TensorRT's timings; others leave nothing there, and
-                                          TensorRT-RTX's timing cache is a no-op)
+    M_R_compile_cold                      seconds of the INT8 engine's compilation
+    M_R_compile_again                     the same with the timing cache that the first one left, where the runtime has
+                                          one; TensorRT-RTX's is a no-op, so nothing is to be gained
     M_R_size                              bytes of the INT8 engine; baseline: the FP32 engine
     M_R_runtime_gain                      FP32 ONNX Runtime over FP32 R: what the runtime alone gains
     M_R_quantization_gain                 FP32 R over INT8 R: what INT8 alone gains
@@ -76,7 +76,7 @@ class Built:
 
     artifact: Artifact
     cold_seconds: float
-    again_seconds: float
+    again_seconds: float | None
     size_bytes: int
     graph: Path
     """Folder of the exported model, for the tool used by hand."""
@@ -182,7 +182,7 @@ def race(model: Model, runtime: Runtime, setups: Mapping[str, Setup], folder: Pa
         found = rotate(running, schedule, lambda share, message: None)
     short = len(f"{model.name}-{runtime}-")
     tallies = {name[short:]: tally for name, tally in found.tallies.items()}
-    return Rotation(tallies, found.calls_per_turn, found.rounds, found.stopped_early, found.slowest_call_seconds)
+    return Rotation(tallies, found.calls_per_turn, found.rounds, found.stopped_early)
 
 
 CHILD = (sys.executable, str(HERE / "engine_child.py"))
@@ -219,7 +219,8 @@ def tell_build(prefix: str, built: Mapping[str, Built]) -> None:
     one, fp32 = built[kind], built.get("fp32")
     suffix = "" if kind == "int8" else f"_{kind}"
     emit(f"{prefix}_compile_cold{suffix}", "seconds", one.cold_seconds)
-    emit(f"{prefix}_compile_again{suffix}", "seconds", one.again_seconds, baseline=one.cold_seconds)
+    if one.again_seconds is not None:
+        emit(f"{prefix}_compile_again{suffix}", "seconds", one.again_seconds, baseline=one.cold_seconds)
     emit(f"{prefix}_size{suffix}", "bytes", one.size_bytes, baseline=fp32.size_bytes if fp32 else None)
 
 

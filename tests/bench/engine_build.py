@@ -1,8 +1,8 @@
 """`python engine_build.py JOB`: one model for one runtime by the stages of a run, in a process that does nothing else.
 
 The job names model, runtime and precision (`fp32`, `half`, `int8`) and the folder for what is made. Prints one JSON
-object: the engine's kind, folder and files, and seconds. The engine is compiled twice, with one shared cache: the first
-is cold, the second finds what the first left (TensorRT's timings; other runtimes leave nothing).
+object: the engine's kind, folder and files, and seconds. Where a runtime has a timing cache the engine is compiled once
+more with what the first compilation left in it.
 """
 
 import json
@@ -24,6 +24,8 @@ from strop_job.steps.export import export_stage
 from strop_job.steps.quantize import quantize_stage
 
 CALIBRATION_SAMPLES = 128
+TIMING_CACHES = frozenset({Runtime.TENSORRT, Runtime.TENSORRT_RTX})
+"""Runtimes whose API has a timing cache; TensorRT-RTX's is a no-op."""
 
 
 class MemoryCache:
@@ -116,12 +118,13 @@ def calibration_batches(model: Model, size: int = 8) -> Iterator[dict[str, np.nd
         yield {name: array[start : start + size] for name, array in arrays.items()}
 
 
-def compiled(request: RunRequest, made: Artifact, folder: Path) -> tuple[Artifact, float, float]:
-    """The engine, and the seconds of a cold and of a second compilation."""
+def compiled(request: RunRequest, made: Artifact, folder: Path) -> tuple[Artifact, float, float | None]:
+    """The engine, and the seconds of a cold compilation and of one that finds the timings of the first."""
     cache = MemoryCache()
     engine, cold = compile_once(request, made, folder / "engine", cache)
-    _, again = compile_once(request, made, folder / "again", cache)
-    return engine, cold, again
+    if request.spec.targets[0].runtime not in TIMING_CACHES:
+        return engine, cold, None
+    return engine, cold, compile_once(request, made, folder / "again", cache)[1]
 
 
 def compile_once(request: RunRequest, made: Artifact, place: Path, cache: MemoryCache) -> tuple[Artifact, float]:

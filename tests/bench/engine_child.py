@@ -40,7 +40,7 @@ def plain(setup: Setup) -> Plain:
     spec.loader.exec_module(module)
     folder = setup.inputs / script.stem
     folder.mkdir(exist_ok=True)
-    batches = calibration_batches(MODELS[str(setup.engine.facts["model"])])
+    batches = list(calibration_batches(MODELS[str(setup.engine.facts["model"])]))  # tools read them more than once
     return Plain(module.make(setup.engine.folder, batches, folder))
 
 

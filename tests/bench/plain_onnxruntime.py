@@ -1,7 +1,7 @@
 """ONNX Runtime's own quantizer used by hand, as its documentation advises, and what each integer format is worth.
 
-`make` is what `bench_backends.py` measures ours against: the graph pre-processed, then quantized dynamically where it is
-a transformer or a recurrent network, else statically with MinMax; int8 weights per channel, uint8 activations, as
+`make` is what `bench_backends.py` measures ours against: the graph pre-processed, then quantized dynamically where it
+is a transformer or a recurrent network, else statically with MinMax; int8 weights per channel, uint8 activations, as
 https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html advises for processors with VNNI.
 
     python tests/bench/plain_onnxruntime.py cnn magika      # U8S8 against S8S8 on this CPU, one thread, interleaved

@@ -3,40 +3,52 @@
 import gc
 import json
 import os
-import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from strop_job.backends import Session, backend_for
-from strop_job.benchmark.protocol import Answer, Setup, Turn
+from strop_job.benchmark.memory import peak_resident_bytes, resident_bytes
+from strop_job.benchmark.protocol import Answer, CallTimes, Setup, TimedSession, Turn, read_inputs
 
 QUIET_SHARE = 0.02
 QUIET_WINDOW_SECONDS = 0.004
+QUIET_WINDOWS = 2
 QUIET_LIMIT_SECONDS = 0.25
 
 
+Open = Callable[[Setup], tuple[Session, int]]
+"""Loads a variant; returns it, and what was resident before it was loaded."""
+
+
 def main(arguments: list[str]) -> int:
+    """The benchmark's own child: a variant is an engine, opened by its runtime's backend."""
+    return serve(arguments, _open)
+
+
+def serve(arguments: list[str], load: Open) -> int:
     """Answers once when loaded, then once per turn, until standard input closes."""
     send = _channel()
     try:
         setup = Setup.read(Path(arguments[0]))
-        backend = backend_for(setup.target.runtime)
-        session = backend.open(setup.engine, setup.target, threads=setup.threads, spinning=setup.spinning)
-        with np.load(setup.inputs, allow_pickle=False) as arrays:
-            inputs = {name: arrays[name] for name in arrays.files}
+        session, bare = load(setup)
         gc.collect()
         gc.freeze()
-        send(Answer(peak_memory_bytes=_peak_memory_bytes()))
-        _serve(session, inputs, send)
+        send(Answer(peak_memory_bytes=peak_resident_bytes(), bare_memory_bytes=bare))
+        _serve(session, setup.inputs, send)
     except Exception as error:
         send(Answer(error=f"{type(error).__name__}: {error}"))
         return 1
     return 0
+
+
+def _open(setup: Setup) -> tuple[Session, int]:
+    backend = backend_for(setup.target.runtime)
+    bare = resident_bytes()
+    return backend.open(setup.engine, setup.target, threads=setup.threads, spinning=setup.spinning), bare
 
 
 def _channel() -> Callable[[Answer], None]:
@@ -52,45 +64,75 @@ def _channel() -> Callable[[Answer], None]:
     return send
 
 
-def _serve(session: Session, inputs: dict[str, Any], send: Callable[[Answer], None]) -> None:
-    waiting = _Waiting()
+def _serve(session: Session, folder: Path, send: Callable[[Answer], None]) -> None:
+    waiting, held, inputs = _Waiting(), "", {}
     for line in iter(sys.stdin.buffer.readline, b""):
         waited, waited_cpu = waiting.seconds()
+        turn = Turn(**json.loads(line))
+        if turn.inputs != held:
+            held, inputs = turn.inputs, read_inputs(folder, turn.inputs)
         started = time.perf_counter()
-        microseconds = _run(session, inputs, Turn(**json.loads(line)))
+        microseconds, parts = _run(session, inputs, turn)
         busy = time.perf_counter() - started
         _rest()
-        send(Answer(tuple(microseconds), busy, waited, waited_cpu, _peak_memory_bytes()))
+        send(Answer(microseconds, parts, busy, waited, waited_cpu, peak_resident_bytes()))
         waiting = _Waiting()
 
 
-def _run(session: Session, inputs: dict[str, Any], turn: Turn) -> list[float]:
-    """Latency of each call in microseconds; at least one call, then as many as the budget allows."""
+def _run(session: Session, inputs: dict[str, Any], turn: Turn) -> tuple[tuple[float, ...], tuple[CallTimes, ...]]:
+    """At least one call, then as many as the budget allows: microseconds of each, or its parts."""
     end = time.perf_counter() + turn.budget_seconds
     for _ in range(turn.warmup):
         session.run(inputs)
         if time.perf_counter() > end:
             break
+    with _no_collection():
+        if not turn.apart:
+            return _whole(session, inputs, turn.calls, end), ()
+        return (), _apart(session, inputs, turn.calls, end) if isinstance(session, TimedSession) else ()
+
+
+def _whole(session: Session, inputs: dict[str, Any], calls: int, end: float) -> tuple[float, ...]:
     timed: list[float] = []
-    gc.disable()
-    for _ in range(turn.calls):
+    for _ in range(calls):
         before = time.perf_counter_ns()
         session.run(inputs)
         timed.append((time.perf_counter_ns() - before) / 1e3)
         if time.perf_counter() > end:
             break
-    gc.enable()
-    return timed
+    return tuple(timed)
+
+
+def _apart(session: TimedSession, inputs: dict[str, Any], calls: int, end: float) -> tuple[CallTimes, ...]:
+    timed: list[CallTimes] = []
+    for _ in range(calls):
+        timed.append(session.run_timed(inputs)[1])
+        if time.perf_counter() > end:
+            break
+    return tuple(timed)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """A collection of garbage would fall into some call and not into others."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _rest() -> None:
-    """Waits until this process's threads sleep, so that the next variant has the processor to itself."""
-    end = time.perf_counter() + QUIET_LIMIT_SECONDS
-    while time.perf_counter() < end:
+    """Waits until this process's threads sleep, so that the next variant has the processor to itself.
+
+    Several windows in a row must be quiet: on a busy machine a spinning thread may be off the processor for one.
+    """
+    end, quiet = time.perf_counter() + QUIET_LIMIT_SECONDS, 0
+    while quiet < QUIET_WINDOWS and time.perf_counter() < end:
         wall, cpu = time.perf_counter(), time.process_time()
         time.sleep(QUIET_WINDOW_SECONDS)
-        if time.process_time() - cpu <= QUIET_SHARE * (time.perf_counter() - wall):
-            return
+        slept = time.process_time() - cpu <= QUIET_SHARE * (time.perf_counter() - wall)
+        quiet = quiet + 1 if slept else 0
 
 
 class _Waiting:
@@ -102,10 +144,6 @@ class _Waiting:
     def seconds(self) -> tuple[float, float]:
         """Wall time, and CPU time of all threads: those that spin on would show here."""
         return time.perf_counter() - self._wall, time.process_time() - self._cpu
-
-
-def _peak_memory_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from strop_job.benchmark.protocol import Answer, Setup, Turn
 from strop_job.errors import StropError
 from strop_job.memory import KillWatch, exhausted, is_exhaustion, killed
 
-CHILD_MODULE = "strop_job.benchmark.child"
+CHILD = (sys.executable, "-m", "strop_job.benchmark.child")
+"""The command that serves one variant; it is given the path of its Setup."""
 LOAD_SECONDS = 600.0
 """An engine that has not loaded by then hangs."""
 GRACE_SECONDS = 60.0
@@ -27,14 +28,14 @@ TAIL_BYTES = 2000
 class Contender:
     """A child process that holds one loaded variant. A context manager: leaving it ends the process."""
 
-    def __init__(self, name: str, setup: Setup, folder: Path) -> None:
+    def __init__(self, name: str, setup: Setup, folder: Path, command: tuple[str, ...] = CHILD) -> None:
         self.name = name
         self._log = folder / f"{name}.log"
         path = folder / f"{name}.json"
         setup.write(path)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", CHILD_MODULE, str(path)],
+                [*command, str(path)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -16,18 +16,26 @@ TOKEN_LOW, TOKEN_HIGH = 1, 100
 
 def optimum_shape(tensor: InputTensor, model: ModelSource) -> tuple[int, ...]:
     """The input's shape with every dynamic dimension at its `opt`."""
-    sizes = {dimension.name: dimension.opt for dimension in model.dimensions}
-    return tuple(size if isinstance(size, int) else sizes[size] for size in tensor.shape)
+    return _shape(tensor, _optimum(model))
 
 
-def synthetic(model: ModelSource, seed: int) -> Arrays:
+def synthetic(model: ModelSource, seed: int, **sizes: int) -> Arrays:
     """Seeded inputs: floats are standard normal, integers `TOKEN_LOW` to `TOKEN_HIGH`, masks ones, token types zeros.
 
     A full mask is the dearest case: no runtime may skip padding. Integer inputs by the name `*mask*` are masks, by
-    `*token_type*` token types.
+    `*token_type*` token types. `sizes` are dimensions at another size than their `opt`.
     """
     random = np.random.default_rng(seed)
-    return {tensor.name: _array(tensor, optimum_shape(tensor, model), random) for tensor in model.inputs}
+    chosen = _optimum(model) | sizes
+    return {tensor.name: _array(tensor, _shape(tensor, chosen), random) for tensor in model.inputs}
+
+
+def _optimum(model: ModelSource) -> dict[str, int]:
+    return {dimension.name: dimension.opt for dimension in model.dimensions}
+
+
+def _shape(tensor: InputTensor, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    return tuple(size if isinstance(size, int) else sizes[size] for size in tensor.shape)
 
 
 def _array(tensor: InputTensor, shape: tuple[int, ...], random: np.random.Generator) -> NDArray[Any]:

@@ -1,148 +1,144 @@
-"""The rotation: variants take turns in random order, round by round, until every one has its calls."""
+"""One benchmark: every variant in a process of its own, timed at the optimum, then by batch, watched for memory."""
 
-import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-
+from strop_api.model import ModelSource
+from strop_job.batches import batch_dimension
 from strop_job.benchmark.contender import Contender
-from strop_job.benchmark.inputs import Arrays
-from strop_job.benchmark.protocol import Answer, Setup, Turn
-from strop_job.judgement.evidence import Latencies
+from strop_job.benchmark.device import GpuState, device_bytes, gpu_states
+from strop_job.benchmark.inputs import Arrays, shapes_of, synthetic
+from strop_job.benchmark.protocol import OPTIMUM, CallTimes, Setup, Turn, write_inputs
+from strop_job.benchmark.rotation import Rotation, Schedule, rotate
+from strop_job.benchmark.sweep import BatchRun, batches_of, optimum_batch, slowest_call_seconds, sweep
 from strop_job.stages import Report
 
-ROUNDS = 40
-"""Rounds aimed at: what the block bootstrap resamples."""
-FIRST_WARMUP_CALLS = 10
-FIRST_WARMUP_SECONDS = 5.0
-TURN_WARMUP_CALLS = 3
-"""At the start of every turn, untimed: caches still belong to the variant before."""
-MOST_TURN_SECONDS = 20.0
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How much is measured."""
-
-    calls: int
-    """Timed calls per variant."""
-    max_seconds: float
-    """No variant runs longer than this; the rotation then ends for all, so that they stay comparable."""
-    seed: int
+LATENCY_SHARE = 0.8
+"""Of the time a variant may take; a quarter at most, and what remains, goes to the batch sizes."""
+BATCHES_SHARE = 0.25
+APART_CALLS, APART_SECONDS = 50, 5.0
+"""Calls whose parts are timed, after all others: telling them apart may cost time itself."""
 
 
 @dataclass
-class Tally:
-    """What one variant has yielded so far."""
+class Memory:
+    """The most that a variant held, over all shapes that it ran."""
 
-    microseconds: list[float] = field(default_factory=list)
-    rounds: list[int] = field(default_factory=list)
-    busy_seconds: float = 0.0
-    waited_seconds: float = 0.0
-    waited_cpu_seconds: float = 0.0
-    peak_memory_bytes: int = 0
+    bare_bytes: int = 0
+    """Resident with interpreter and runtime imported, before the engine was loaded."""
+    resident_bytes: int = 0
+    device_bytes: int | None = None
+    """None where the driver does not tell it by process, or there is no device."""
 
-    def add(self, answer: Answer, round_: int) -> None:
-        """One turn more."""
-        self.microseconds.extend(answer.microseconds)
-        self.rounds.extend([round_] * len(answer.microseconds))
-        self.busy_seconds += answer.busy_seconds
-        self.waited_seconds += answer.waited_seconds
-        self.waited_cpu_seconds += answer.waited_cpu_seconds
-        self.peak_memory_bytes = max(self.peak_memory_bytes, answer.peak_memory_bytes)
-
-    @property
-    def waiting_cpu_share(self) -> float:
-        """CPU time over wall time while another variant worked: near 0, or the figures are not worth much."""
-        return self.waited_cpu_seconds / max(self.waited_seconds, 1e-9)
-
-    def latencies(self) -> Latencies:
-        """As evidence."""
-        return Latencies(np.asarray(self.microseconds, np.float64), np.asarray(self.rounds, np.int64))
+    def device(self, found: int | None) -> None:
+        """One more look at the device."""
+        if found is not None:
+            self.device_bytes = max(found, self.device_bytes or 0)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The outcome of one rotation."""
+    """All that one benchmark yields."""
 
-    tallies: Mapping[str, Tally]
-    calls_per_turn: int
-    rounds: int
-    stopped_early: bool
-    """A variant ran out of time before it had its calls."""
+    main: Rotation
+    """At the optimum shape."""
+    batch: int
+    """Samples per call of `main`."""
+    shapes: Mapping[str, list[int]]
+    """Of the inputs of `main`."""
+    batches: tuple[BatchRun, ...]
+    """The other batch sizes."""
+    memory: Mapping[str, Memory]
+    parts: Mapping[str, tuple[CallTimes, ...]]
+    """By variant; empty where the session cannot tell them apart."""
+    gpus_before: tuple[GpuState, ...] = ()
+    gpus_after: tuple[GpuState, ...] = ()
 
 
-def measure(setups: Mapping[str, Setup], inputs: Arrays, schedule: Schedule, report: Report) -> Measured:
-    """Times every variant, each in a process of its own; exactly one of them works at any moment.
+@dataclass
+class _Bench:
+    """The variants while they are loaded."""
 
-    Raises StropError when a child crashes or hangs, and whatever `report` raises; every child is reaped either way.
+    contenders: Sequence[Contender]
+    memory: dict[str, Memory] = field(default_factory=dict)
+    on_device: bool = False
+
+    def load(self, report: Report) -> None:
+        report(0.0, f"loading {len(self.contenders)} variants")
+        for one in self.contenders:
+            answer = one.loaded(lambda: report(0.0, "loading"))
+            self.memory[one.name] = Memory(answer.bare_memory_bytes, answer.peak_memory_bytes)
+
+    def look(self, run: Rotation | BatchRun | None = None) -> None:
+        """Takes note of memory after some turns: of the child from its answers, of the device from the driver."""
+        for one in self.contenders:
+            memory = self.memory[one.name]
+            if run is not None and one.name in run.tallies:
+                memory.resident_bytes = max(memory.resident_bytes, run.tallies[one.name].peak_memory_bytes)
+            if self.on_device:
+                memory.device(device_bytes(one.pid))
+
+
+def measure(
+    setups: Mapping[str, Setup], model: ModelSource, schedule: Schedule, report: Report, *, on_device: bool = False
+) -> Measured:
+    """Times every variant on synthetic inputs of the model; exactly one of them works at any moment.
+
+    `on_device`: the variants run on a GPU, which is asked for its state and memory between turns. Raises StropError
+    when a child crashes or hangs, and whatever `report` raises; every child is reaped either way.
     """
     with TemporaryDirectory(prefix="strop-benchmark-") as scratch, ExitStack() as stack:
         folder = Path(scratch)
-        np.savez(folder / "inputs.npz", **inputs)  # type: ignore[arg-type]
-        contenders = [
-            stack.enter_context(Contender(name, _fed(setup, folder), folder)) for name, setup in setups.items()
-        ]
-        report(0.0, f"loading {len(contenders)} variants")
-        for contender in contenders:
-            contender.loaded(lambda: report(0.0, "loading"))
-        return _rotate(contenders, schedule, report)
+        inputs, sets = _lay_out(folder, model, schedule.seed)
+        fed = {n: Setup(s.engine, s.target, s.threads, s.spinning, folder) for n, s in setups.items()}
+        bench = _Bench(
+            [stack.enter_context(Contender(name, setup, folder)) for name, setup in fed.items()], on_device=on_device
+        )
+        bench.load(report)
+        before = gpu_states() if on_device else ()
+        latency = Schedule(schedule.calls, LATENCY_SHARE * schedule.max_seconds, schedule.seed, schedule.rounds)
+        main = rotate(bench.contenders, latency, _part(report, 0.0, 0.75))
+        after = gpu_states() if on_device else ()
+        bench.look(main)
+        batches = _sweep(bench, sets, model, main, schedule, _part(report, 0.75, 0.98))
+        parts = {one.name: _parts(one, report) for one in bench.contenders}
+        return Measured(main, optimum_batch(model), shapes_of(inputs), batches, bench.memory, parts, before, after)
 
 
-def _fed(setup: Setup, folder: Path) -> Setup:
-    return Setup(setup.engine, setup.target, setup.threads, setup.spinning, folder / "inputs.npz")
+def _lay_out(folder: Path, model: ModelSource, seed: int) -> tuple[Arrays, dict[int, str]]:
+    """Writes the inputs at the optimum and at the other batch sizes; returns the first, and the names of the others."""
+    inputs = synthetic(model, seed)
+    write_inputs(folder, OPTIMUM, inputs)
+    size = batch_dimension(model)
+    sets: dict[int, str] = {}
+    if not isinstance(size, int):
+        for batch in batches_of(model):
+            if batch != size.opt:
+                sets[batch] = f"batch-{batch}"
+                write_inputs(folder, sets[batch], synthetic(model, seed, **{size.name: batch}))
+    return inputs, sets
 
 
-def _rotate(contenders: list[Contender], schedule: Schedule, report: Report) -> Measured:
-    tallies = {contender.name: Tally() for contender in contenders}
-    order = random.Random(schedule.seed)  # noqa: S311 - an order, not a secret
-    slowest = max(_warm_up(contender, lambda: report(0.0, "warming up")) for contender in contenders)
-    per_turn = calls_per_turn(schedule, slowest)
-    rounds = 0
-    while _lacking(tallies, schedule) and not _out_of_time(tallies, schedule):
-        for contender in order.sample(contenders, len(contenders)):
-            tally = tallies[contender.name]
-            turn = _turn(tally, schedule, per_turn)
-            tally.add(contender.take(turn, _alive(report, tallies, schedule)), rounds)
-        rounds += 1
-    return Measured(tallies, per_turn, rounds, stopped_early=_lacking(tallies, schedule))
+def _sweep(
+    bench: _Bench, sets: Mapping[int, str], model: ModelSource, main: Rotation, schedule: Schedule, report: Report
+) -> tuple[BatchRun, ...]:
+    busy = max(tally.busy_seconds for tally in main.tallies.values())
+    seconds = min(BATCHES_SHARE * schedule.max_seconds, schedule.max_seconds - busy)
+    found = []
+    known = (optimum_batch(model), slowest_call_seconds(main.tallies))
+    for run in sweep(bench.contenders, sets, seconds, schedule.seed, known, report):
+        bench.look(run)
+        found.append(run)
+    return tuple(found)
 
 
-def _warm_up(contender: Contender, alive: Callable[[], None]) -> float:
-    """Seconds of one warm call."""
-    answer = contender.take(Turn(FIRST_WARMUP_CALLS, 3, FIRST_WARMUP_SECONDS), alive)
-    return float(np.median(answer.microseconds)) / 1e6
+def _parts(contender: Contender, report: Report) -> tuple[CallTimes, ...]:
+    turn = Turn(0, APART_CALLS, APART_SECONDS, apart=True)
+    return contender.take(turn, lambda: report(0.98, "timing copies apart")).parts
 
 
-def calls_per_turn(schedule: Schedule, call_seconds: float) -> int:
-    """Enough for ROUNDS rounds, fewer calls when a call is so slow that the time would not suffice for them."""
-    wanted = -(-schedule.calls // ROUNDS)
-    affordable = schedule.max_seconds / (ROUNDS * max(call_seconds, 1e-9)) - TURN_WARMUP_CALLS
-    return max(1, min(wanted, int(affordable)))
-
-
-def _turn(tally: Tally, schedule: Schedule, per_turn: int) -> Turn:
-    left = schedule.calls - len(tally.microseconds)
-    budget = min(MOST_TURN_SECONDS, max(schedule.max_seconds - tally.busy_seconds, 0.0))
-    return Turn(TURN_WARMUP_CALLS if per_turn > 1 else 1, min(per_turn, left), budget)
-
-
-def _lacking(tallies: Mapping[str, Tally], schedule: Schedule) -> bool:
-    return any(len(tally.microseconds) < schedule.calls for tally in tallies.values())
-
-
-def _out_of_time(tallies: Mapping[str, Tally], schedule: Schedule) -> bool:
-    return any(tally.busy_seconds >= schedule.max_seconds for tally in tallies.values())
-
-
-def _alive(report: Report, tallies: Mapping[str, Tally], schedule: Schedule) -> Callable[[], None]:
-    def tell() -> None:
-        done = sum(len(tally.microseconds) for tally in tallies.values())
-        wanted = schedule.calls * len(tallies)
-        report(done / wanted, f"{done} of {wanted} calls")
-
-    return tell
+def _part(report: Report, start: float, end: float) -> Report:
+    return lambda share, message: report(start + (end - start) * share, message)

@@ -1,12 +1,40 @@
 """What the parent and a benchmark child say to one another: one JSON object a line, in strict turns."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from strop_api.targets import Target
 from strop_job.stages import Artifact, ArtifactKind
+
+OPTIMUM = "optimum"
+"""The set of inputs at the tuned shape."""
+
+
+@dataclass(frozen=True)
+class CallTimes:
+    """One call on a device, in the parts its own clock (such as CUDA events) tells apart."""
+
+    copy_in_microseconds: float
+    """Host to device."""
+    compute_microseconds: float
+    copy_out_microseconds: float
+    """Device to host."""
+    cuda_graph: bool = False
+    """Whether the compute was one replay of a recorded CUDA graph."""
+
+
+@runtime_checkable
+class TimedSession(Protocol):
+    """What a Session may also offer; one that does not has no parts to tell apart, and none are reported."""
+
+    def run_timed(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[dict[str, NDArray[Any]], CallTimes]:
+        """One call as `run` does it, and how long its parts took."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +47,7 @@ class Setup:
     spinning: bool
     """Whether idle threads of the pool may spin between calls."""
     inputs: Path
-    """An .npz with one array per input."""
+    """A folder with one `<set>.npz` a set of inputs; a set has one array per input."""
 
     def write(self, path: Path) -> None:
         """Written by the parent."""
@@ -49,6 +77,17 @@ class Setup:
         )
 
 
+def write_inputs(folder: Path, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Lays a set of inputs where a child finds it."""
+    np.savez(folder / f"{name}.npz", **arrays)  # type: ignore[arg-type]
+
+
+def read_inputs(folder: Path, name: str) -> dict[str, NDArray[Any]]:
+    """A set of inputs, by the names of the model's inputs."""
+    with np.load(folder / f"{name}.npz", allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
 @dataclass(frozen=True)
 class Turn:
     """The baton: run so many calls, then rest."""
@@ -59,6 +98,10 @@ class Turn:
     """Timed calls."""
     budget_seconds: float
     """Start no further call after this long."""
+    inputs: str = OPTIMUM
+    """Which set of inputs."""
+    apart: bool = False
+    """Time the parts of every call instead of the whole, where the session can."""
 
     def line(self) -> bytes:
         """For the child's standard input."""
@@ -70,6 +113,8 @@ class Answer:
     """The baton comes back: what was timed, and how quiet the child was while it waited."""
 
     microseconds: tuple[float, ...] = ()
+    parts: tuple[CallTimes, ...] = ()
+    """Of a turn whose parts were asked for; empty when the session cannot tell them."""
     busy_seconds: float = 0.0
     """Wall time of the turn's calls, warm-up included."""
     waited_seconds: float = 0.0
@@ -78,6 +123,8 @@ class Answer:
     """CPU time used in it."""
     peak_memory_bytes: int = 0
     """Largest resident memory of the child so far."""
+    bare_memory_bytes: int = 0
+    """Resident memory with interpreter and runtime imported, before the engine was loaded."""
     error: str = ""
     """Why it cannot go on; the child ends after saying so."""
 
@@ -89,4 +136,5 @@ class Answer:
     def parse(cls, line: bytes) -> "Answer":
         """Raises ValueError for anything that is not an answer."""
         document: dict[str, Any] = json.loads(line)
-        return cls(**{**document, "microseconds": tuple(document["microseconds"])})
+        parts = tuple(CallTimes(**part) for part in document["parts"])
+        return cls(**{**document, "microseconds": tuple(document["microseconds"]), "parts": parts})

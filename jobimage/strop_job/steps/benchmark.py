@@ -1,6 +1,7 @@
 """The benchmark stage: engines become raw latency samples and the figures made from them."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from pydantic import JsonValue
@@ -8,10 +9,11 @@ from pydantic import JsonValue
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.targets import Target
 from strop_job.backends import TRAITS
-from strop_job.benchmark.inputs import shapes_of, synthetic
-from strop_job.benchmark.measure import Measured, Schedule, measure
+from strop_job.benchmark.facts import device_facts, throughput_facts, variant_facts
+from strop_job.benchmark.measure import Measured, measure
 from strop_job.benchmark.protocol import Setup
-from strop_job.benchmark.variants import LEAST_CALLS_FOR_P99, SAMPLES_FILE
+from strop_job.benchmark.rotation import Schedule
+from strop_job.benchmark.variants import SAMPLES_FILE, THROUGHPUT_FILE
 from strop_job.hardware import this_machine
 from strop_job.judgement.evidence import Latencies
 from strop_job.stages import Artifact, ArtifactKind, Stage, StageContext
@@ -22,6 +24,10 @@ SPINNING = True
 
 def benchmark_stage(engines: Mapping[str, str], spec: ModelOptimizationSpec, target: Target) -> Stage:
     """Times the engines of `engines` (variant -> stage that made it), taking turns. Facts per variant, raw samples.
+
+    Facts: `variants` (by name, see `variant_facts`), how it was measured, `batch` and `mostBatch` (samples per call),
+    `throughput` (a list of variant, batch, samplesPerSecond, low, high), `throughputNotes`, and for an accelerator
+    `gpusBefore` and `gpusAfter`.
 
     Give `optimized` and `original`; `fp16` where a gate compares with it. All are compiled by the same runtime, so
     what the runtime alone gains is in none of their ratios.
@@ -39,7 +45,7 @@ def benchmark_stage(engines: Mapping[str, str], spec: ModelOptimizationSpec, tar
     return Stage(
         name="benchmark",
         kind="Benchmark",
-        version=2,
+        version=3,
         run=lambda context: _run(context, engines),
         parameters=parameters,
         needs=tuple(dict.fromkeys(engines.values())),
@@ -54,47 +60,36 @@ def benchmark_stage(engines: Mapping[str, str], spec: ModelOptimizationSpec, tar
 def _run(context: StageContext, engines: Mapping[str, str]) -> Artifact:
     spec, target = context.spec, context.target
     threads = this_machine().threads_for(target)
-    inputs = synthetic(spec.model, spec.seed)
     setups = {
         variant: Setup(context.inputs[stage], target, threads, SPINNING, context.folder)
         for variant, stage in engines.items()
     }
     schedule = Schedule(spec.benchmark.calls, float(spec.benchmark.max_seconds), spec.seed)
-    measured = measure(setups, inputs, schedule, context.report)
-    samples = {name: tally.latencies() for name, tally in measured.tallies.items()}
-    _save(context, samples)
+    on_device = target.accelerator is not None
+    measured = measure(setups, spec.model, schedule, context.report, on_device=on_device)
+    _save(context.folder / SAMPLES_FILE, {name: tally.latencies() for name, tally in measured.main.tallies.items()})
+    _save(context.folder / THROUGHPUT_FILE, _by_batch(measured))
     facts: dict[str, JsonValue] = {
-        "variants": {name: _facts(measured, name) for name in samples},
+        "variants": {name: variant_facts(measured, name) for name in measured.main.tallies},
         "threads": threads,
         "spinning": "allowed" if SPINNING else "off",
         "order": "random within each round",
-        "rounds": measured.rounds,
-        "callsPerTurn": measured.calls_per_turn,
-        "stoppedEarly": measured.stopped_early,
+        "rounds": measured.main.rounds,
+        "callsPerTurn": measured.main.calls_per_turn,
+        "stoppedEarly": measured.main.stopped_early,
         "inputs": "synthetic, seeded; masks all ones",
-        "shapes": {name: list(shape) for name, shape in shapes_of(inputs).items()},
+        "shapes": {name: list(shape) for name, shape in measured.shapes.items()},
+        **throughput_facts(measured, spec.seed),
+        **device_facts(measured),
     }
-    return Artifact(ArtifactKind.MEASUREMENT, context.folder, (SAMPLES_FILE,), facts)
+    return Artifact(ArtifactKind.MEASUREMENT, context.folder, (SAMPLES_FILE, THROUGHPUT_FILE), facts)
 
 
-def _save(context: StageContext, samples: Mapping[str, Latencies]) -> None:
+def _by_batch(measured: Measured) -> dict[str, Latencies]:
+    return {f"{name}@{run.batch}": tally.latencies() for run in measured.batches for name, tally in run.tallies.items()}
+
+
+def _save(path: Path, samples: Mapping[str, Latencies]) -> None:
     arrays = {name: latencies.microseconds for name, latencies in samples.items()}
     rounds = {f"{name}.rounds": latencies.rounds for name, latencies in samples.items()}
-    np.savez(context.folder / SAMPLES_FILE, **arrays, **rounds)  # type: ignore[arg-type]
-
-
-def _facts(measured: Measured, name: str) -> dict[str, JsonValue]:
-    tally = measured.tallies[name]
-    latencies = tally.latencies()
-    calls = len(latencies.microseconds)
-    facts: dict[str, JsonValue] = {
-        "calls": calls,
-        "p50Microseconds": latencies.median,
-        "p90Microseconds": latencies.quantile(0.9),
-        "meanMicroseconds": float(latencies.microseconds.mean()),
-        "waitingCpuShare": round(tally.waiting_cpu_share, 4),
-        "peakMemoryBytes": tally.peak_memory_bytes,
-    }
-    if calls >= LEAST_CALLS_FOR_P99:
-        facts["p99Microseconds"] = latencies.quantile(0.99)
-    return facts
+    np.savez(path, **arrays, **rounds)  # type: ignore[arg-type]
