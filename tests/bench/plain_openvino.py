@@ -20,7 +20,14 @@ import nncf
 
 Arrays = Mapping[str, np.ndarray]
 Call = Callable[[Arrays], dict[str, np.ndarray]]
-PROPERTIES = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+PROPERTIES = {
+    "PERFORMANCE_HINT": "LATENCY",
+    "INFERENCE_NUM_THREADS": 1,
+    "INFERENCE_PRECISION_HINT": "f32",
+    "ENABLE_CPU_PINNING": False,
+}
+"""Pinning is off as in ours: on a machine that others use too, a thread bound to a core loses to those that may move, and
+the comparison would be one of luck."""
 
 
 def make(folder: Path, batches: Iterable[Arrays], scratch: Path) -> Call:

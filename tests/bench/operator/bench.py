@@ -11,7 +11,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ for folder in (HERE.parents[1], HERE.parents[1] / "controller", HERE.parent, HER
     sys.path.insert(0, str(folder))
 
 from cluster_parts import SPEC, SYSTEM, Namespace, install, result  # noqa: E402
-from fleet import MERGE, OURS, Jobs, Node, Server, Writes, completed, container, in_parallel, pod_of  # noqa: E402
+from fleet import MERGE, OURS, Jobs, Node, Server, Writes, completed, container, in_parallel, pod_of, timestamp  # noqa: E402
 from lines import emit, emit_spread  # noqa: E402
 from process import Measured  # noqa: E402
 from progress import Supervisors  # noqa: E402
@@ -49,9 +49,10 @@ class Stand:
         return f"{OURS}/namespaces/{self.namespace}/modeloptimizations"
 
     async def create(self, name: str) -> None:
-        """One resource."""
+        """One resource; its spec is like no other's."""
         body = {"apiVersion": "strop.dev/v1alpha1", "kind": "ModelOptimization", "metadata": {"name": name}}
-        await self.server.send("POST", self.resources, body | {"spec": SPEC})
+        spec = SPEC | {"output": {"uri": f"s3://engines/{name}"}}
+        await self.server.send("POST", self.resources, body | {"spec": spec})
 
     async def run_pod(self, job: Node, ip: str) -> None:
         """The Job's pod is made and runs; without an address it cannot be asked for progress."""
@@ -70,7 +71,7 @@ class Stand:
         run = pod["metadata"]["labels"]["strop.dev/run"]
         await self.server.send("POST", pods, pod)
         ended = {"exitCode": 0, "reason": "Completed", "message": result(run)}
-        ended |= {"startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:01:00Z"}
+        ended |= {"startedAt": "2026-01-01T00:00:00Z", "finishedAt": timestamp()}
         status = {"phase": "Succeeded", "containerStatuses": [container({"terminated": ended})]}
         path = f"{pods}/{pod['metadata']['name']}/status"
         await self.server.send("PATCH", path, {"status": status}, headers=MERGE)
@@ -122,15 +123,15 @@ def _ours(writes: dict[tuple[str, str, str], float]) -> dict[tuple[str, str, str
 
 
 @asynccontextmanager
-async def stand(*flags: str) -> AsyncIterator[Stand]:
-    """Everything started, on the cores of this process."""
+async def stand(*flags: str, way: Callable[[Path], Path] = lambda kubeconfig: kubeconfig) -> AsyncIterator[Stand]:
+    """Everything started, on the cores of this process. `way` may give the operator another kubeconfig."""
     with ControlPlane(controllers=CONTROLLERS) as plane, tempfile.TemporaryDirectory() as folder:
         kubeconfig = install(plane)
         Namespace(plane.api, SYSTEM).set_policy(limits={"concurrentRuns": 100_000})
         place = Namespace(plane.api, "fleet")
         place.account()
         server = Server(plane.kubeconfig)
-        operator = Measured(kubeconfig, Path(folder) / "log", SYSTEM, *flags)
+        operator = Measured(way(kubeconfig), Path(folder) / "log", SYSTEM, *flags)
         try:
             operator.start()
             emit("operator_rss_empty", "MiB", operator.rss_mebibytes)
@@ -291,9 +292,14 @@ async def main(arguments: argparse.Namespace) -> None:
                 await part()
 
 
+def stay_on_two_cores() -> None:
+    """This process and all that it starts."""
+    os.sched_setaffinity(0, CORES & os.sched_getaffinity(0) or os.sched_getaffinity(0))
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", default=[], help="burst, steady, live, memory, finished, cycles")
     parser.add_argument("--many", type=int, default=5000, help="resources in the large parts")
-    os.sched_setaffinity(0, CORES & os.sched_getaffinity(0) or os.sched_getaffinity(0))
+    stay_on_two_cores()
     asyncio.run(main(parser.parse_args()))

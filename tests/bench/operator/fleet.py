@@ -176,9 +176,14 @@ def container(state: Node) -> Node:
     return {"name": "worker", "state": state, **more}
 
 
+def timestamp() -> str:
+    """This moment, as Kubernetes writes it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
 def completed() -> Node:
     """The status of a Job that succeeded, as Kubernetes 1.35 lets one be written by hand."""
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    now = timestamp()
     condition = {"status": "True", "lastProbeTime": now, "lastTransitionTime": now, "reason": "", "message": ""}
     return {
         "status": {
