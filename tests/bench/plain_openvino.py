@@ -26,7 +26,7 @@ PROPERTIES = {
     "INFERENCE_PRECISION_HINT": "f32",
     "ENABLE_CPU_PINNING": False,
 }
-"""Pinning is off as in ours: on a machine that others use too, a thread bound to a core loses to those that may move, and
+"""Pinning is off as in ours: on a shared machine a thread bound to a core loses to those that may move, and
 the comparison would be one of luck."""
 
 
