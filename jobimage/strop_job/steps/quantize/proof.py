@@ -42,8 +42,13 @@ def _same_form(name: str, reference: NDArray[Any], value: NDArray[Any] | None, w
 
 
 def _cosine(before: Mapping[str, NDArray[Any]], after: Mapping[str, NDArray[Any]]) -> float | None:
-    """Mean cosine similarity of the first output's rows; None where a row is all zeros."""
+    """Mean cosine similarity of the first output's rows; None where a row is all zeros.
+
+    A row of one number has a sign and no direction: then the whole batch is one row.
+    """
     name = next(iter(before))
     a, b = (np.asarray(x[name], np.float64).reshape(len(x[name]), -1) for x in (before, after))
+    if a.shape[1] == 1:
+        a, b = a.T, b.T
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return float(np.mean(np.sum(a * b, axis=1) / norms)) if norms.all() else None
