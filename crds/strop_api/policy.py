@@ -74,7 +74,7 @@ class WorkerImage(ApiModel):
     architectures: Annotated[list[Callable], ListSet(64)] = []
     """Architecture, metric and loss callables in this image."""
     gpu: bool = False
-    """Whether its runtimes use an accelerator."""
+    """Whether its runtimes use an accelerator. A target with one gets no other image."""
 
 
 class Allowlists(ApiModel):
@@ -134,14 +134,14 @@ class OptimizationPolicySpec(ApiModel):
     stores: Annotated[list[Store], ListMap(16, min_length=1)]
     """Object stores."""
     images: Annotated[list[WorkerImage], ListMap(32, min_length=1)]
-    """Catalogue of worker images; the first that serves a run is used."""
+    """Catalogue of worker images. A run gets the first that has its runtime, step types and callables."""
     allow_code: bool = False
     """Allow `.pt2` models and source by uri: both are code that the worker runs."""
     allow: Allowlists = Allowlists()
-    """What resources may ask for."""
+    """What resources may ask for beside their own; an empty list allows nothing of its kind."""
     limits: Limits = Limits()
     """Bounds."""
     worker: WorkerDefaults = WorkerDefaults()
     """Used where a resource says nothing."""
     proxy: Proxy | None = None
-    """Proxy for hubs."""
+    """Proxy for hubs outside the cluster; never used for the store."""

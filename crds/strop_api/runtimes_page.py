@@ -44,7 +44,8 @@ def _introduction() -> str:
 # Runtimes
 
 What each runtime takes and gives. Admission, the quantizers and the plan read the same table as this page. The options
-of each runtime are in the [reference](reference.md#spectargets).
+of each runtime are in the [reference](reference.md#spectargets); how an engine is made and judged, and what was never
+run, is told on the page on [engines](engines.md).
 """
 
 
@@ -64,10 +65,11 @@ def _runtimes() -> str:
 
 {table(("runtime", "runs on", "model formats", "output formats", "libraries"), rows)}
 
-The libraries stand for the worker image too: a run gets the first image of the policy's catalogue whose `runtimes` name
-the target's. With a Quantize step OpenVINO has no `Onnx` output: it is quantized in its own IR. `LiteRT` and `CoreML`
-are converted from a torch model (Safetensors, TorchExport), whatever the runtime; they are companions, not measured.
-`Triton` and `KServe` name the server's backend that loads the engine; none loads one of TensorRT-RTX.
+A run gets the first image of the policy's catalogue that has its runtime, step types and callables, and `gpu: true`
+where the target has an accelerator. With a Quantize step OpenVINO has no `Onnx` output: it is quantized in its own IR.
+Inductor takes an architecture of the image, not one by uri. `LiteRT` and `CoreML` are converted from a torch model
+(Safetensors, TorchExport), whatever the runtime; they are companions, not measured. `Triton` and `KServe` name the
+server's backend that loads the engine; none loads one of TensorRT-RTX.
 """
 
 
@@ -107,7 +109,8 @@ decides. U8S8: unsigned activations with a zero point, signed symmetric weights.
 
 A U8S8 graph keeps its weights to 7 bits where an amd64 processor has none of {_names(VNNI)}:
 without them two products are added in 16 bits and saturate. The worker looks at the processor that it runs on; an
-instruction set in `cpu.isa` binds the engine to processors that have it.
+instruction set in `cpu.isa` binds the engine to processors that have it. Inductor has INT8 kernels for amd64 processors
+alone: with an accelerator or on arm64 its Quantize step ends the run as `Unsupported`.
 """
 
 

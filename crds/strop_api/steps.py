@@ -141,13 +141,15 @@ class QuantizeStep(ApiModel):
     precision: Precision
     """Number format."""
     method: QuantizeMethod
-    """Static observes ranges on calibration data; Dynamic at run time; Cast is for fp16 and bf16."""
+    """Static observes ranges on calibration data, Dynamic at run time; Cast is for fp16 and bf16; WeightOnly rounds
+    weights to 4 bits. QAT and Auto are not in this release."""
     calibrator: Annotated[Calibrator, Retirable("spec.steps[].quantize.calibrator")] = Calibrator.MIN_MAX
-    """Static only: how a range is chosen."""
+    """Static only: how a range is chosen. MinMax keeps all that was seen, Percentile and Entropy clip. For OpenVINO
+    MinMax or Percentile; MSE is not in this release."""
     percentile: Annotated[str, Text(8, r"^(100|[0-9]{1,2})(\.[0-9]{1,5})?$")] = "99.99"
     """Percentile only: share of observed magnitudes kept."""
     per_channel: bool = True
-    """One scale per output channel of a weight."""
+    """One scale per output channel of a weight; false: one for all of it. Inductor needs true."""
     op_types: Annotated[list[OpType], ListSet(64)] = []
     """Quantize only these ONNX operators. Empty: all that the runtime quantizes."""
     exclude_nodes: Annotated[list[Pattern], ListSet(256)] = []

@@ -149,8 +149,10 @@ SOURCES: dict[Runtime, tuple[ModelFormat, ...]] = {
     Runtime.OPENVINO: tuple(ModelFormat),
     Runtime.TENSORRT: tuple(ModelFormat),
     Runtime.TENSORRT_RTX: tuple(ModelFormat),
-    Runtime.INDUCTOR: TORCH_SOURCES,
+    Runtime.INDUCTOR: (ModelFormat.SAFETENSORS,),
 }
+"""What each runtime can be made from. A torch program is code, and Inductor loads it outside of the lock in which a
+`.pt2` runs: it takes weights with an architecture of the image alone."""
 
 RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 """Compute capabilities that TensorRT-RTX builds for: no Hopper (9.0) and no data-centre Blackwell (10.0, 10.3)."""
@@ -186,8 +188,12 @@ class Capabilities:
     schemes: frozenset[str] = frozenset({"s3", "hf", "pvc", "oci", "file"})
     code: bool = True
     """Architecture sources by uri."""
+    uncalibrated: frozenset[tuple[Runtime, Calibrator]] = frozenset()
+    """Calibrators that a runtime's quantizer lacks."""
     accelerated: frozenset[Runtime] = frozenset(Runtime)
     """Runtimes that use an accelerator."""
+    integers_on_amd64: frozenset[Runtime] = frozenset()
+    """Runtimes whose INT8 runs on amd64 processors alone."""
     data: frozenset[str] = frozenset({"calibration", "training", "validation", "evaluation"})
     """Sets of `spec.data` that something reads."""
     optional_targets: bool = True
@@ -209,7 +215,9 @@ THIS_BUILD = Capabilities(
     targets=1,
     calibrators=frozenset({Calibrator.MIN_MAX, Calibrator.ENTROPY, Calibrator.PERCENTILE}),
     smooth_quant=False,
+    uncalibrated=frozenset({(Runtime.OPENVINO, Calibrator.ENTROPY)}),
     accelerated=frozenset(Runtime) - {Runtime.OPENVINO},
+    integers_on_amd64=frozenset({Runtime.INDUCTOR}),
     tasks=frozenset({TaskType.CLASSIFICATION, TaskType.REGRESSION, TaskType.RETRIEVAL, TaskType.CUSTOM}),
     metrics=frozenset(Metric) - {Metric.PERPLEXITY, Metric.MAP},
     schemes=frozenset({"s3", "pvc", "file"}),

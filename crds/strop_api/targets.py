@@ -70,7 +70,8 @@ class OnnxRuntimeOptions(ApiModel):
     graph_optimization: GraphOptimization = GraphOptimization.ALL
     """Level of graph optimization when the engine is compiled."""
     provider: ExecutionProvider = ExecutionProvider.AUTO
-    """What it runs on. Auto: CUDA with an accelerator, else CPU."""
+    """What it runs on. Auto: CUDA with an accelerator, else CPU. One that is not there, or that leaves products and
+    convolutions to another, ends the run as Unsupported."""
     memory_arena: bool = True
     """Keep freed memory for the next call: faster, and the peak stays resident."""
     inter_op_threads: Annotated[int, Field(ge=1, le=1024)] = 1
@@ -91,15 +92,18 @@ class TensorRTOptions(ApiModel):
     workspace: Quantity | None = None
     """Most device memory that a layer may use as scratch. By default all of the device."""
     sparse_weights: bool = False
-    """Let kernels use 2:4 sparse weights; whether it helped is measured and said."""
+    """Let kernels use 2:4 sparse weights. The engine's facts count the weights that are; whether it is faster is not
+    measured."""
     version_compatible: bool = False
     """The plan also loads in later versions of TensorRT, at some cost in speed; it carries code of its own."""
     hardware_compatibility: HardwareCompatibility = HardwareCompatibility.NONE
-    """Devices other than the one it was built on that also take the plan."""
+    """Devices other than the one it was built on that also take the plan. AmperePlus: compute capability 8.0 and above;
+    SameComputeCapability: those of the same one."""
     refittable: bool = False
     """Weights can be replaced in the plan without a build."""
     stripped: bool = False
-    """The plan is published without its weights; a server refits them from the ONNX companion."""
+    """The plan is built without its weights. The ONNX graph is published beside it, and whoever loads the plan refits
+    them from there."""
     timing_cache: bool = True
     """Share timings of kernels with other runs on the same device and version."""
     optimization_level: Annotated[int, Field(ge=0, le=5)] = 3
@@ -117,11 +121,12 @@ class TensorRTRTXOptions(ApiModel):
 
     compute_capabilities: Annotated[list[ComputeCapability], ListSet(8)] = []
     """Build ahead of time for these generations of devices, such as `8.9`; needs no device. Without an accelerator
-    beside it the engine is built, not measured, and never published. Empty: for the accelerator's own."""
+    beside it the engine is built, not measured, and never published. Empty: for the accelerator that is there."""
     workspace: Quantity | None = None
     """Most device memory that a layer may use as scratch. By default all of the device."""
     sparse_weights: bool = False
-    """Let kernels use 2:4 sparse weights."""
+    """Let kernels use 2:4 sparse weights. The engine's facts count the weights that are; whether it is faster is not
+    measured."""
 
 
 class PerformanceHint(StrEnum):
@@ -135,7 +140,7 @@ class OpenVINOOptions(ApiModel):
     """Options of OpenVINO."""
 
     performance_hint: PerformanceHint = PerformanceHint.LATENCY
-    """What streams and threads are tuned for."""
+    """What streams and threads are tuned for. Whatever it says, the benchmark makes one call at a time."""
 
 
 class InductorOptions(ApiModel):
@@ -146,7 +151,8 @@ class InductorOptions(ApiModel):
 
 
 class Target(ApiModel):
-    """One runtime on one kind of hardware. At most one of `accelerator` and `cpu`; none means any CPU."""
+    """One runtime on one kind of hardware. At most one of `accelerator` and `cpu`; without both it is any CPU, or, for
+    TensorRTRTX, what `computeCapabilities` names."""
 
     name: Name
     """Name of the target, unique in the resource."""
@@ -202,7 +208,8 @@ class SpeedupGate(ApiModel):
     min: Ratio
     """Ratio of median latencies, baseline over engine."""
     over: SpeedupOver = SpeedupOver.BEST_UNQUANTIZED
-    """The baseline."""
+    """The baseline, on the same runtime and device. BestUnquantized: the faster of the original and, where the hardware
+    may gain from it, the original cast to FP16 (Inductor: BF16)."""
     confidence: Percent | None = None
     """The lower bound of the bootstrap interval must reach `min`. Without: the point estimate decides."""
 
@@ -220,7 +227,7 @@ class ThroughputGate(ApiModel):
     """Bound on throughput."""
 
     min_per_second: Annotated[int, Field(ge=1, le=2**31 - 1)]
-    """Least samples per second at the optimum shape."""
+    """Least samples per second at the optimum shape, one call at a time; the point estimate decides."""
 
 
 class SizeGate(ApiModel):
@@ -234,7 +241,8 @@ class PeakMemoryGate(ApiModel):
     """Bound on memory."""
 
     max: Quantity
-    """Largest resident memory (CPU) or device memory (GPU) while serving."""
+    """Largest resident memory of the process (CPU; interpreter and runtime included) or device memory (GPU) over all
+    batch sizes that were timed. Where a driver tells no memory by process the gate cannot pass."""
 
 
 class FidelityGate(ApiModel):
@@ -252,7 +260,8 @@ class RealisedPrecisionGate(ApiModel):
     """How much of the compute must really run at the asked precision."""
 
     min: Percent
-    """Least share of multiply-accumulates."""
+    """Least share of the multiply-accumulates that run at the precision of the last Quantize step. An engine that
+    cannot be inspected does not pass."""
 
 
 class Gates(ApiModel):
@@ -282,9 +291,9 @@ class Benchmark(ApiModel):
     """How latency is measured."""
 
     calls: Annotated[int, Field(ge=50, le=1_000_000)] = 400
-    """Timed calls per variant; p99 is reported from 300 on."""
+    """Timed calls per variant at the optimum shape; p99 is reported from 300 on."""
     max_seconds: Annotated[int, Field(ge=1, le=86_400)] = 120
-    """A variant stops early after this long, and says so."""
+    """Time for one variant: most of it for latency, up to a quarter for other batch sizes. What did not fit is said."""
     max_age_seconds: Annotated[int, Field(ge=0, le=2**31 - 1)] = 604_800
     """A recorded measurement older than this is taken again. 0: always."""
 
@@ -316,7 +325,8 @@ class Output(ApiModel):
     formats: Annotated[list[Annotated[OutputFormat, Retirable("spec.output.formats[]")]], ListSet(7, min_length=1)] = [
         OutputFormat.ENGINE
     ]
-    """What to publish; the engine is always published, listed or not. LiteRT and CoreML are converted from the torch
-    model, companions that are not measured."""
+    """What to publish; the engine is always published, listed or not. Onnx: the graph it was compiled from. Triton: a
+    model repository. KServe: an InferenceService that serves the repository, which comes with it. OCI: an artifact in
+    an image layout. LiteRT and CoreML are converted from the torch model and not measured."""
     on_delete: OnDelete = OnDelete.RETAIN
     """Whether artifacts go with the resource."""

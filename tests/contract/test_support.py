@@ -1,13 +1,16 @@
 """The support table: complete, and the same for admission, the quantizers, the images and the page."""
 
+import copy
 import tomllib
 from itertools import product
 
 import pytest
+from tests.contract.documents import MINIMAL, Document
 from tests.contract.server import ROOT
 
 from strop_api.model import ModelFormat
-from strop_api.rules import RULES
+from strop_api.optimization import ModelOptimizationSpec
+from strop_api.rules import RULES, check_support
 from strop_api.rules.retired import RETIREMENTS
 from strop_api.rules.runtimes import OPTIONS
 from strop_api.runtimes_page import DEVICES
@@ -137,3 +140,21 @@ def test_a_rule_on_a_retired_name_refuses_that_name_alone() -> None:
         name = rule.name.removeprefix("no-")
         assert not rule.holds(name)
         assert rule.holds("ONNXRuntime")
+
+
+@pytest.mark.parametrize(
+    ("target", "quantize", "field"),
+    [
+        ({"runtime": "OpenVINO"}, {"calibrator": "Entropy"}, "spec.steps[0].quantize.calibrator"),
+        ({"runtime": "Inductor", "accelerator": {}}, {}, "spec.steps[0].quantize.precision"),
+        ({"runtime": "Inductor", "cpu": {"arch": "arm64"}}, {}, "spec.steps[0].quantize.precision"),
+    ],
+)
+def test_what_one_quantizer_lacks_is_refused_before_any_work(target: Document, quantize: Document, field: str) -> None:
+    """The worker would find out after the export and the calibration."""
+    spec = copy.deepcopy(MINIMAL["spec"])
+    spec["targets"] = [{"name": "t", **target}]
+    spec["steps"] = [{"name": "int8", "type": "Quantize"}]
+    spec["steps"][0]["quantize"] = {"precision": "int8", "method": "Static", **quantize}
+    problems = check_support(ModelOptimizationSpec.model_validate(spec), THIS_BUILD)
+    assert [problem.path for problem in problems] == [field], problems

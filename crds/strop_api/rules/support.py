@@ -1,12 +1,13 @@
 """What a build of the worker cannot do: valid wishes, refused by name before any work, never skipped."""
 
 from collections.abc import Collection, Iterator
+from itertools import product
 
 from strop_api.model import DType, Metric, TaskType
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.rules.rule import Problem, places, words
 from strop_api.rules.sources import SETS, URIS
-from strop_api.steps import QuantizeStep
+from strop_api.steps import Precision, QuantizeMethod, QuantizeStep
 from strop_api.support import Capabilities
 from strop_api.targets import Gates
 
@@ -16,6 +17,7 @@ def check_support(spec: ModelOptimizationSpec, capabilities: Capabilities) -> li
     return [
         *_targets(spec, capabilities),
         *_steps(spec, capabilities),
+        *_quantizers(spec, capabilities),
         *_source_and_task(spec, capabilities),
         *_results(spec, capabilities),
     ]
@@ -46,6 +48,20 @@ def _quantize(step: QuantizeStep, at: str, able: Capabilities) -> Iterator[Probl
     yield from _lacking(f"{at}.calibrator", step.calibrator, able.calibrators)
     if step.smooth_quant is not None and not able.smooth_quant:
         yield Problem(f"{at}.smoothQuant", "SmoothQuant is not in this release: remove it")
+
+
+def _quantizers(spec: ModelOptimizationSpec, able: Capabilities) -> Iterator[Problem]:
+    """What the quantizer of one runtime cannot do, though another's can."""
+    steps = [(at, step.quantize) for at, step in enumerate(spec.steps) if step.quantize is not None]
+    for target, (index, quantize) in product(spec.targets, steps):
+        at = f"spec.steps[{index}].quantize"
+        if quantize.method is QuantizeMethod.STATIC and (target.runtime, quantize.calibrator) in able.uncalibrated:
+            has = words(sorted(c for c in able.calibrators if (target.runtime, c) not in able.uncalibrated))
+            yield Problem(f"{at}.calibrator", f"{target.runtime}'s quantizer has no {quantize.calibrator}: use {has}")
+        elsewhere = target.accelerator is not None or (target.cpu is not None and target.cpu.arch != "amd64")
+        if quantize.precision is Precision.INT8 and target.runtime in able.integers_on_amd64 and elsewhere:
+            message = f"{target.runtime} computes int8 on amd64 processors alone in this release: change the target"
+            yield Problem(f"{at}.precision", message)
 
 
 def _source_and_task(spec: ModelOptimizationSpec, able: Capabilities) -> Iterator[Problem]:
