@@ -167,6 +167,8 @@ def make_result(
             metric=judgement.metric,
             latency=judgement.latency,
             speedup=judgement.speedup,
+            throughput=judgement.throughput,
+            peak_memory_bytes=judgement.peak_memory_bytes,
             realised_precision=realised_precision,
             gates=list(judgement.gates),
         )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from pydantic import JsonValue
 
@@ -152,6 +152,30 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Frees the model; the session must not be used afterwards."""
+
+
+@dataclass(frozen=True)
+class CallTimes:
+    """One call on a device, in the parts its own clock (such as CUDA events) tells apart."""
+
+    copy_in_microseconds: float
+    """Host to device."""
+    compute_microseconds: float
+    copy_out_microseconds: float
+    """Device to host."""
+    cuda_graph: bool = False
+    """Whether the compute was one replay of a recorded CUDA graph."""
+
+
+@runtime_checkable
+class TimedSession(Protocol):
+    """What a Session may also offer; one that does not has no parts to tell apart, and none are reported."""
+
+    def run_timed(self, inputs: Arrays) -> "tuple[dict[str, NDArray[Any]], CallTimes]":
+        """One call as `run` does it, and how long its parts took."""
+
+    def capture(self, inputs: Arrays) -> None:
+        """Records a CUDA graph for the shapes of these inputs, which later calls replay. Raises Unsupported."""
 
 
 class Backend(Protocol):

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from pydantic import JsonValue
 
+from strop_job.backends.base import CallTimes
 from strop_job.benchmark.measure import Measured
-from strop_job.benchmark.protocol import CallTimes
 from strop_job.benchmark.variants import LEAST_CALLS_FOR_P99
 from strop_job.judgement.capacity import samples_per_second
 from strop_job.judgement.evidence import Latencies
@@ -37,15 +37,17 @@ def variant_facts(measured: Measured, name: str) -> Facts:
 
 
 def part_facts(parts: tuple[CallTimes, ...]) -> Facts:
-    """Medians of copies and compute; nothing where they were not timed apart."""
-    if not parts:
+    """Medians of copies and compute, and of the compute as a CUDA graph; nothing where they were not timed apart."""
+    plain = [part for part in parts if not part.cuda_graph]
+    graph = [part.compute_microseconds for part in parts if part.cuda_graph]
+    if not plain:
         return {}
-    return {
-        "copyInMicroseconds": float(np.median([part.copy_in_microseconds for part in parts])),
-        "computeMicroseconds": float(np.median([part.compute_microseconds for part in parts])),
-        "copyOutMicroseconds": float(np.median([part.copy_out_microseconds for part in parts])),
-        "cudaGraph": all(part.cuda_graph for part in parts),
+    facts: dict[str, JsonValue] = {
+        "copyInMicroseconds": float(np.median([part.copy_in_microseconds for part in plain])),
+        "computeMicroseconds": float(np.median([part.compute_microseconds for part in plain])),
+        "copyOutMicroseconds": float(np.median([part.copy_out_microseconds for part in plain])),
     }
+    return {**facts, "cudaGraphComputeMicroseconds": float(np.median(graph))} if graph else facts
 
 
 def throughput_facts(measured: Measured, seed: int) -> Facts:

@@ -7,11 +7,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from strop_api.model import ModelSource
+from strop_job.backends.base import CallTimes
 from strop_job.batches import batch_dimension
 from strop_job.benchmark.contender import Contender
 from strop_job.benchmark.device import GpuState, device_bytes, gpu_states
 from strop_job.benchmark.inputs import Arrays, shapes_of, synthetic
-from strop_job.benchmark.protocol import OPTIMUM, CallTimes, Setup, Turn, write_inputs
+from strop_job.benchmark.protocol import OPTIMUM, Setup, Turn, write_inputs
 from strop_job.benchmark.rotation import Rotation, Schedule, rotate
 from strop_job.benchmark.sweep import BatchRun, batches_of, optimum_batch, slowest_call_seconds, sweep
 from strop_job.stages import Report

@@ -4,37 +4,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from strop_api.targets import Target
+from strop_job.backends.base import CallTimes
 from strop_job.stages import Artifact, ArtifactKind
 
 OPTIMUM = "optimum"
 """The set of inputs at the tuned shape."""
-
-
-@dataclass(frozen=True)
-class CallTimes:
-    """One call on a device, in the parts its own clock (such as CUDA events) tells apart."""
-
-    copy_in_microseconds: float
-    """Host to device."""
-    compute_microseconds: float
-    copy_out_microseconds: float
-    """Device to host."""
-    cuda_graph: bool = False
-    """Whether the compute was one replay of a recorded CUDA graph."""
-
-
-@runtime_checkable
-class TimedSession(Protocol):
-    """What a Session may also offer; one that does not has no parts to tell apart, and none are reported."""
-
-    def run_timed(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[dict[str, NDArray[Any]], CallTimes]:
-        """One call as `run` does it, and how long its parts took."""
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from strop_api.base import quantity
-from strop_api.status import GateStatus
+from strop_api.status import GateStatus, Throughput
 from strop_job.benchmark.variants import LEAST_ROUNDS, Variant
 from strop_job.judgement.case import Case
-from strop_job.judgement.evidence import Latencies
-from strop_job.judgement.figures import bytes_text, per_second_text, rate_text
+from strop_job.judgement.evidence import Capacity, Latencies
+from strop_job.judgement.figures import bytes_text, figure, per_second_text, rate_text
 from strop_job.judgement.statistics import LEVEL, Interval, Ints, bootstrap
 from strop_job.judgement.verdicts import at_least, unmeasured, verdict
 
@@ -62,7 +62,7 @@ def peak_memory(case: Case) -> Iterator[GateStatus]:
     if gate is None:
         return
     on_device = case.target.accelerator is not None
-    held = None if capacity is None else capacity.device_bytes if on_device else capacity.resident_bytes
+    held = None if capacity is None else capacity.held_bytes(on_device=on_device)
     if capacity is None or held is None:
         lacking = "the driver does not tell device memory by process here" if on_device else "the kernel tells no peak"
         yield unmeasured(name, "peak memory was not measured" + (f": {lacking}" if capacity is not None else ""))
@@ -72,3 +72,12 @@ def peak_memory(case: Case) -> Iterator[GateStatus]:
     side = "is within" if passed else "is above"
     message = f"peak {bytes_text(held)} {words}, serving up to batch {capacity.most_batch}, {side} {bytes_text(bound)}"
     yield verdict(name, passed, held, bound, message)
+
+
+def throughput_figures(capacity: Capacity | None) -> Throughput | None:
+    """The most samples a second, and the batch that gave it; None where nothing was measured."""
+    if capacity is None or not capacity.rates:
+        return None
+    batch, rate = max(capacity.rates, key=lambda found: found[1])
+    shown = figure(rate)
+    return Throughput(samples_per_second=shown, batch=batch) if shown else None

@@ -1,7 +1,7 @@
 """What the gates are held against: raw samples and facts read back from the measurement artifacts, nothing judged."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +61,12 @@ class Capacity:
     resident_bytes: int | None
     """Of the engine's process, interpreter and runtime included."""
     device_bytes: int | None
+    rates: tuple[tuple[int, float], ...] = ()
+    """Batch sizes, and the samples per second that the engine served at each."""
+
+    def held_bytes(self, *, on_device: bool) -> int | None:
+        """The most memory where the engine lives."""
+        return self.device_bytes if on_device else self.resident_bytes
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,14 @@ def _capacity(benchmark: Artifact) -> Capacity | None:
     batch, most = benchmark.facts.get("batch"), benchmark.facts.get("mostBatch")
     if not isinstance(batch, int) or not isinstance(most, int):
         return None
-    return Capacity(batch, most, engine.get("peakMemoryBytes"), engine.get("peakDeviceMemoryBytes"))
+    resident, device = engine.get("peakMemoryBytes"), engine.get("peakDeviceMemoryBytes")
+    return Capacity(batch, most, resident, device, tuple(_rates(benchmark.facts.get("throughput"))))
+
+
+def _rates(found: object) -> Iterator[tuple[int, float]]:
+    for row in found if isinstance(found, list) else []:
+        if row["variant"] == Variant.OPTIMIZED:
+            yield int(row["batch"]), float(row["samplesPerSecond"])
 
 
 def _metric(verify: Artifact) -> MetricEvidence | None:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from strop_api.base import percent, quantity
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.result import Outcome
-from strop_api.status import GateStatus, GateVerdict, Latency, MetricFigures, Speedup
+from strop_api.status import GateStatus, GateVerdict, Latency, MetricFigures, Speedup, Throughput
 from strop_api.targets import Gates, LatencyGate, MetricDropGate, SpeedupOver, Target
 from strop_job.benchmark.variants import LEAST_CALLS_FOR_P99, Variant
-from strop_job.judgement.capacity import peak_memory, throughput
+from strop_job.judgement.capacity import peak_memory, throughput, throughput_figures
 from strop_job.judgement.case import Case, asked_precision
 from strop_job.judgement.evidence import Evidence, gather
 from strop_job.judgement.figures import bytes_text, microseconds_text
@@ -55,6 +55,9 @@ class Judgement:
     metric: MetricFigures | None
     latency: Latency | None
     speedup: Speedup | None
+    throughput: Throughput | None = None
+    peak_memory_bytes: int | None = None
+    """Where the engine lives: resident on a processor, else on the device."""
     notes: tuple[str, ...] = ()
     """What a reader must be told though no gate asked, such as "not faster"."""
 
@@ -98,6 +101,8 @@ def judge_evidence(spec: ModelOptimizationSpec, target: Target, seen: Evidence) 
         metric=metric_figures(seen.metric, spec.seed),
         latency=latency_figures(seen.latencies.get(Variant.OPTIMIZED)),
         speedup=speedup_figures(comparison, over),
+        throughput=throughput_figures(seen.capacity),
+        peak_memory_bytes=seen.capacity.held_bytes(on_device=target.accelerator is not None) if seen.capacity else None,
         notes=tuple(
             speed_notes(
                 seen.latencies,

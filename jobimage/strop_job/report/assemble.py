@@ -41,7 +41,7 @@ CONDITIONS = (
 )  # fmt: skip
 OF_VARIANT = (
     "peakMemoryBytes", "bareMemoryBytes", "peakDeviceMemoryBytes", "waitingCpuShare", "copyInMicroseconds",
-    "computeMicroseconds", "copyOutMicroseconds", "cudaGraph",
+    "computeMicroseconds", "copyOutMicroseconds", "cudaGraphComputeMicroseconds",
 )  # fmt: skip
 """Facts of a variant that the document carries as they are."""
 

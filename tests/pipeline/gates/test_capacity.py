@@ -150,3 +150,16 @@ def test_a_child_does_not_inherit_its_parent_s_peak() -> None:
     code = "from strop_job.benchmark.memory import peak_resident_bytes; print(peak_resident_bytes())"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert 0 < int(said) < ballast.nbytes / 2
+
+
+def test_the_status_tells_the_best_throughput_and_the_memory(make_spec, measured: Artifact) -> None:
+    """Both would be in the report alone, and no dashboard could be made of them."""
+    spec = make_spec()
+    judgement = judge_evidence(spec, spec.targets[0], gather(None, measured, None))
+    rates = {
+        row["batch"]: row["samplesPerSecond"] for row in measured.facts["throughput"] if row["variant"] == "optimized"
+    }
+    assert judgement.throughput is not None
+    assert float(judgement.throughput.samples_per_second) == pytest.approx(max(rates.values()), rel=1e-5)
+    assert rates[judgement.throughput.batch] == max(rates.values())
+    assert judgement.peak_memory_bytes == measured.facts["variants"]["optimized"]["peakMemoryBytes"]

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from strop_job.backends.base import CallTimes
 from strop_job.benchmark.contender import Contender
 from strop_job.benchmark.device import device_bytes, gpu_states, parse_memory, parse_states, throttling
 from strop_job.benchmark.facts import part_facts
 from strop_job.benchmark.inputs import synthetic
-from strop_job.benchmark.protocol import OPTIMUM, CallTimes, Setup, Turn, write_inputs
+from strop_job.benchmark.protocol import OPTIMUM, Setup, Turn, write_inputs
 
 STATES = "0, 1980, 1980, 41, 0x0000000000000000\n1, 345, 1980, 87, 0x0000000000000029\n"
 
@@ -61,20 +62,19 @@ def test_device_memory_is_that_of_the_process_alone(text: str, expected: int | N
 def test_parts_are_medians_and_absent_without_a_clock() -> None:
     """Copies would be claimed of a runtime that cannot tell them apart."""
     assert part_facts(()) == {}
-    parts = tuple(CallTimes(10.0 * n, 100.0, 5.0, cuda_graph=n > 1) for n in (1, 2, 3))
-    assert part_facts(parts) == {
-        "copyInMicroseconds": 20.0,
-        "computeMicroseconds": 100.0,
-        "copyOutMicroseconds": 5.0,
-        "cudaGraph": False,
-    }
+    parts = tuple(CallTimes(10.0 * n, 100.0, 5.0) for n in (1, 2, 3))
+    facts = {"copyInMicroseconds": 20.0, "computeMicroseconds": 100.0, "copyOutMicroseconds": 5.0}
+    assert part_facts(parts) == facts
+    replayed = CallTimes(10.0, 60.0, 5.0, cuda_graph=True)
+    assert part_facts((*parts, replayed)) == facts | {"cudaGraphComputeMicroseconds": 60.0}
 
 
 TIMED = '''
 import sys, time
 from strop_job.backends import backend_for
 from strop_job.benchmark.child import serve
-from strop_job.benchmark.protocol import CallTimes
+from strop_job.backends.base import CallTimes
+from strop_job.errors import Unsupported
 
 class Timed:
     """A real session whose copies are real copies on the host."""
@@ -93,6 +93,9 @@ class Timed:
         done = time.perf_counter_ns()
         back = {name: array.copy() for name, array in outputs.items()}
         return back, CallTimes((ready - start) / 1e3, (done - ready) / 1e3, (time.perf_counter_ns() - done) / 1e3)
+
+    def capture(self, inputs):
+        raise Unsupported("a processor records no graph")
 
 def load(setup):
     return Timed(backend_for(setup.target.runtime).open(setup.engine, setup.target, threads=1)), 0

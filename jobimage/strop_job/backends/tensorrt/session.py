@@ -2,26 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from strop_job.backends.base import Arrays
+from strop_job.backends.base import Arrays, CallTimes
 from strop_job.backends.tensorrt.cuda import Cuda, view
 from strop_job.backends.tensorrt.library import Heard
 from strop_job.backends.tensorrt.network import DTYPES, dtype_name
 from strop_job.backends.tensorrt.options import Profile, Range, Shape
 from strop_job.errors import InvalidInput, StropError, Unsupported
-
-
-class Timed(NamedTuple):
-    """One call; the durations are the device's own, in microseconds."""
-
-    outputs: dict[str, NDArray[Any]]
-    copy_in_us: float
-    compute_us: float
-    copy_out_us: float
 
 
 @dataclass(frozen=True)
@@ -155,9 +146,9 @@ class TensorRTSession:
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """One call. Raises InvalidInput when names, types or shapes do not fit the engine."""
-        return self.run_timed(inputs).outputs
+        return self.run_timed(inputs)[0]
 
-    def run_timed(self, inputs: Arrays) -> Timed:
+    def run_timed(self, inputs: Arrays) -> tuple[dict[str, NDArray[Any]], CallTimes]:
         """One call, its copies timed apart. What the host copies to and from page-locked memory is not in them."""
         arrays = self._given(inputs)
         shapes = self._prepare(arrays)
@@ -173,7 +164,8 @@ class TensorRTSession:
         cuda.mark(marks[3], stream)
         cuda.wait(stream)
         outputs = {n: view(self._buffers[n].host, s, self.signature.outputs[n]).copy() for n, s in shapes.items()}
-        return Timed(outputs, *(cuda.between_us(marks[at], marks[at + 1]) for at in range(3)))
+        took = [cuda.between_us(marks[at], marks[at + 1]) for at in range(3)]
+        return outputs, CallTimes(took[0], took[1], took[2], cuda_graph=_key(arrays) in self._graphs)
 
     def capture(self, inputs: Arrays) -> None:
         """Records a CUDA graph for the shapes of these inputs; later calls with the same shapes launch it.
