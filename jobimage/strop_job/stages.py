@@ -51,6 +51,8 @@ class ArtifactKind(StrEnum):
     OPENVINO_IR = "OpenVinoIR"
     ENGINE = "Engine"
     """What a backend's `open` loads; the entry file is `files[0]`."""
+    BUNDLE = "Bundle"
+    """Files for a server, a registry or a device, published beside the engine."""
     DATA = "Data"
     """Samples, read by `strop_job.data`."""
     MEASUREMENT = "Measurement"

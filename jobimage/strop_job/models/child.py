@@ -3,6 +3,7 @@
 import json
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +17,27 @@ from strop_job.stages import Artifact, ArtifactKind
 
 def main() -> int:
     """Read the order, carry it out, write the result."""
+    return serve(sys.argv[1], "export", _export)
+
+
+def serve(order_file: str, what: str, work: Callable[[ExportOrder, Path], None]) -> int:
+    """Carry out an order, locked in where it says so, and write how it went: the exit code. `what` names the work."""
     die_with_parent()
-    order = ExportOrder(**json.loads(Path(sys.argv[1]).read_text()))
+    order = ExportOrder(**json.loads(Path(order_file).read_text()))
     folder = Path(order.folder)
     try:
         if order.isolated:
             lock_in(folder, readable=[Path(order.source_folder), *([Path(order.code)] if order.code else [])])
-        _export(order, folder)
+        work(order, folder)
     except Exception as error:
         if is_exhaustion(error):
-            return _refuse(folder, exhausted("export"))
+            return _refuse(folder, exhausted(what))
         if isinstance(error, StropError):
             return _refuse(folder, error)
         traceback.print_exc()
         words = " ".join(f"{type(error).__name__}: {error}".split())[:400]
         kind = "InvalidInput" if order.isolated else "StropError"
-        _answer(folder, {"error": kind, "message": f"the export failed: {words}", "field": "spec.model", "mend": None})
+        _answer(folder, {"error": kind, "message": f"the {what} failed: {words}", "field": "spec.model", "mend": None})
         return 1
     _answer(folder, {})
     return 0

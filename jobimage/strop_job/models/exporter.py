@@ -3,11 +3,12 @@
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,6 +23,8 @@ POLL_SECONDS = 0.5
 ERRORS: dict[str, type[StropError]] = {c.__name__: c for c in (InvalidInput, OutOfMemory, Unsupported, StropError)}
 PASSED_ON = ("PATH", "LANG", "STROP_CALLABLES", "PYTHONPATH")
 """The environment of a trusted child; nothing that could hold a credential."""
+EXPORT = (sys.executable, "-P", "-s", "-m", "strop_job.models.child")
+"""Starts the child that exports."""
 
 
 @dataclass(frozen=True)
@@ -42,42 +45,78 @@ class ExportOrder:
 
 
 def export_in_child(
-    order: ExportOrder, *, waiting: Callable[[], None] = lambda: None, timeout_seconds: float = TIMEOUT_SECONDS
+    order: ExportOrder,
+    *,
+    waiting: Callable[[], None] = lambda: None,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    command: Sequence[str] = EXPORT,
 ) -> None:
     """Run the export; `model.onnx`, `references.json` and `reference-<i>.npz` lie in the order's folder afterwards.
 
-    `waiting` is called twice a second; when it raises, the child is killed. Raises what the child said was wrong,
-    OutOfMemory when the kernel killed it, or StropError with its last words when it died otherwise.
+    `waiting` is called twice a second; when it raises, the child is killed. `command` takes the order's file as its
+    last word. Raises what the child said was wrong, OutOfMemory when the kernel killed it, or StropError with its last
+    words when it died otherwise.
     """
     folder = Path(order.folder)
+    run_child(
+        command,
+        folder,
+        asdict(order),
+        _environment(order),
+        what="export",
+        waiting=waiting,
+        timeout_seconds=timeout_seconds,
+        untrusted=order.isolated,
+    )
+
+
+def run_child(
+    command: Sequence[str],
+    folder: Path,
+    order: Mapping[str, object],
+    environment: Mapping[str, str],
+    *,
+    what: str,
+    waiting: Callable[[], None],
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    untrusted: bool = False,
+) -> None:
+    """Start a child in `folder` with its order as a file, and wait for `result.json`; `what` names its work in errors.
+
+    Whatever the child has started is killed with it. Errors as of `export_in_child`.
+    """
     order_file, result_file = folder / "order.json", folder / "result.json"
-    order_file.write_text(json.dumps(asdict(order)))
+    order_file.write_text(json.dumps(order))
     watch = KillWatch()
     with (folder / "log.txt").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-s", "-m", "strop_job.models.child", str(order_file)],
-            env=_environment(order),
+            [*command, str(order_file)],
+            env=dict(environment),
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
-        code = _wait(process, waiting, timeout_seconds)
+        code = _wait(process, waiting, timeout_seconds, what)
     if watch.explains(code) and not result_file.exists():
-        raise killed("export")
+        raise killed(what)
     _refuse_links(folder)
-    _raise_for(result_file, code, folder / "log.txt", order)
+    _raise_for(result_file, code, folder / "log.txt", what, untrusted=untrusted)
 
 
 def _environment(order: ExportOrder) -> dict[str, str]:
-    own = {"HOME": order.folder, "TMPDIR": order.folder}
-    own["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(this_machine().threads))
-    names = PASSED_ON[:2] if order.isolated else PASSED_ON
-    return {name: os.environ[name] for name in names if name in os.environ} | own
+    own = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(this_machine().threads))}
+    return environment_in(Path(order.folder), PASSED_ON[:2] if order.isolated else PASSED_ON) | own
 
 
-def _wait(process: "subprocess.Popen[bytes]", waiting: Callable[[], None], timeout_seconds: float) -> int:
+def environment_in(folder: Path, names: Sequence[str] = PASSED_ON) -> dict[str, str]:
+    """These variables of our own environment, and a home and a place for temporary files in the folder."""
+    kept = {name: os.environ[name] for name in names if name in os.environ}
+    return kept | {"HOME": str(folder), "TMPDIR": str(folder)}
+
+
+def _wait(process: "subprocess.Popen[bytes]", waiting: Callable[[], None], timeout_seconds: float, what: str) -> int:
     deadline = time.monotonic() + timeout_seconds
     try:
         while time.monotonic() < deadline:
@@ -87,10 +126,10 @@ def _wait(process: "subprocess.Popen[bytes]", waiting: Callable[[], None], timeo
                 waiting()
     finally:
         if process.poll() is None:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     raise Unsupported(
-        f"the export took longer than {timeout_seconds:.0f} s", field="spec.model", mend="use a smaller one"
+        f"the {what} took longer than {timeout_seconds:.0f} s", field="spec.model", mend="use a smaller one"
     )
 
 
@@ -103,11 +142,11 @@ def _refuse_links(folder: Path) -> None:
             raise InvalidInput("the model's code left something that is not a plain file", field="spec.model.uri")
 
 
-def _raise_for(result_file: Path, code: int, log: Path, order: ExportOrder) -> None:
+def _raise_for(result_file: Path, code: int, log: Path, what: str, *, untrusted: bool) -> None:
     if not result_file.exists() or result_file.stat().st_size > RESULT_LIMIT_BYTES:
         words = " ".join(_tail(log).split())[-400:]
-        kind = InvalidInput if order.isolated else StropError
-        raise kind(f"the export ended with code {code}: {words}", field="spec.model")
+        kind = InvalidInput if untrusted else StropError
+        raise kind(f"the {what} ended with code {code}: {words}", field="spec.model")
     result = json.loads(result_file.read_text())
     if "error" in result:
         raise ERRORS.get(str(result["error"]), StropError)(

@@ -10,12 +10,9 @@ from pydantic import JsonValue
 
 from strop_api.model import ModelSource
 from strop_job.errors import InvalidInput, Unsupported
-from strop_job.models.shapes import Arrays, Sizes, synthetic, trial_sizes
+from strop_job.models.comparison import compare
+from strop_job.models.shapes import Arrays, Sizes, named, synthetic, trial_sizes
 
-TOLERANCE = 1e-3
-"""Largest difference allowed, as a share of the output's largest magnitude: float32 rounding stays far below."""
-HALF_TOLERANCE = 2e-2
-"""The same where an output is float16."""
 INTEGER_BOUNDS = (1000, 100, 10, 2, 1)
 
 
@@ -44,7 +41,7 @@ def compare_with_references(graph: Path, references: Path, model: ModelSource) -
         with np.load(references / f"reference-{i}.npz", allow_pickle=False) as file:
             inputs = {name.removeprefix("in:"): file[name] for name in file.files if name.startswith("in:")}
             expected = [file[f"out:{k}"] for k in range(len(file.files) - len(inputs))]
-        points.append(ParityPoint(at, _compare(run_at(session, inputs, at), expected, at)))
+        points.append(ParityPoint(at, compare(run_at(session, inputs, at), expected, at)))
     return points
 
 
@@ -80,41 +77,6 @@ def run_at(session: ort.InferenceSession, inputs: Arrays, at: Sizes) -> list[np.
             field="spec.model.dimensions",
             mend="narrow the dimension to what the model serves, or export it with that dimension dynamic",
         ) from error
-
-
-def named(at: Sizes) -> str:
-    """`batch 8, sequence 64`."""
-    return ", ".join(f"{name} {size}" for name, size in at.items()) or "its fixed size"
-
-
-def _compare(outputs: list[np.ndarray], expected: list[np.ndarray], at: Sizes) -> float:
-    if len(outputs) != len(expected):
-        raise Unsupported(f"the exported graph has {len(outputs)} outputs, the module {len(expected)}", field=EXPORTED)
-    worst = max((_difference(a, b, at) for a, b in zip(outputs, expected, strict=True)), default=0.0)
-    half = any(b.dtype == np.float16 for b in expected)
-    if not worst <= (HALF_TOLERANCE if half else TOLERANCE):
-        raise Unsupported(
-            f"the exported graph differs from the module by {worst:.2g} of its range at {named(at)}", field=EXPORTED
-        )
-    return worst
-
-
-EXPORTED = "spec.model.architecture"
-
-
-def _difference(output: np.ndarray, expected: np.ndarray, at: Sizes) -> float:
-    if output.shape != expected.shape:
-        raise InvalidInput(
-            f"the exported graph yields shape {list(output.shape)} at {named(at)}, the module {list(expected.shape)}",
-            field="spec.model.dimensions",
-        )
-    if not expected.size:
-        return 0.0
-    a, b = output.astype(np.float64), expected.astype(np.float64)
-    both = np.isnan(a) & np.isnan(b) | (a == b)
-    gap = np.where(both, 0.0, np.abs(a - b)).max()
-    finite = np.abs(b[np.isfinite(b)])
-    return float(gap / max(float(finite.max()) if finite.size else 0.0, 1e-6))
 
 
 def _integer_bound(session: ort.InferenceSession, model: ModelSource, seed: int) -> int:

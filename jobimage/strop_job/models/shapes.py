@@ -29,6 +29,11 @@ def optimum(dimensions: Sequence[Dimension]) -> dict[str, int]:
     return {d.name: d.opt for d in dimensions}
 
 
+def named(at: Sizes) -> str:
+    """`batch 8, sequence 64`."""
+    return ", ".join(f"{name} {size}" for name, size in at.items()) or "its fixed size"
+
+
 def trial_sizes(model: ModelSource) -> list[dict[str, int]]:
     """Smallest, tuned, largest, odd and crossed sizes, each once; too large ones are capped, never below `min`."""
     dims = model.dimensions

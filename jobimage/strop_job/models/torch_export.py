@@ -64,10 +64,9 @@ def load_weights(module: nn.Module, checkpoint: Checkpoint) -> None:
 
 def export_module(module: nn.Module, model: ModelSource, folder: Path, seed: int) -> None:
     """Write `model.onnx` and the module's own outputs at the trial sizes to `folder`."""
-    _check_names(module, model)
-    bound = _integer_bound(module, model, seed)
-    sizes = {d.name: _example_size(d.min, d.opt, d.max) for d in model.dimensions}
-    example = _tensors(synthetic(model.inputs, sizes, seed=seed, integers_below=bound))
+    check_names(module, model)
+    bound = integer_bound(module, model, seed)
+    example = tensors(synthetic(model.inputs, example_sizes(model), seed=seed, integers_below=bound))
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = _export(module, model, example)
@@ -78,8 +77,8 @@ def export_module(module: nn.Module, model: ModelSource, folder: Path, seed: int
 
 def export_program(program: Any, model: ModelSource, folder: Path, seed: int) -> None:
     """The same for an ExportedProgram, whose dynamic dimensions are already fixed."""
-    call = _call_of(program, model)
-    bound = _integer_bound(call, model, seed)
+    call = call_of(program, model)
+    bound = integer_bound(call, model, seed)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         onnx_program = torch.onnx.export(program, dynamo=True, opset_version=OPSET, verbose=False)
@@ -90,18 +89,24 @@ def export_program(program: Any, model: ModelSource, folder: Path, seed: int) ->
     write_references(call, model, folder, seed, bound)
 
 
-def _call_of(program: Any, model: ModelSource) -> Callable[..., Any]:
+def call_of(program: Any, model: ModelSource) -> Callable[..., Any]:
     """The program's module, called by the names of its inputs whichever way it was exported."""
-    names = list(program.graph_signature.user_inputs)
+    positional, named = arguments_of(program, model)
+    module = program.module()
+    return lambda **given: module(*(given[n] for n in positional), **{n: given[n] for n in named})
+
+
+def arguments_of(program: Any, model: ModelSource) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the inputs that an ExportedProgram takes by position, and of those it takes by name."""
+    names = tuple(map(str, program.graph_signature.user_inputs))
     asked = {t.name for t in model.inputs}
     if set(names) != asked:
         raise InvalidInput(
-            f"the export takes {', '.join(map(str, names))}; the spec names {', '.join(sorted(asked))}",
+            f"the export takes {', '.join(names)}; the spec names {', '.join(sorted(asked))}",
             field="spec.model.inputs",
         )
-    positional = program.call_spec.in_spec.child(0).num_leaves
-    module = program.module()
-    return lambda **given: module(*(given[n] for n in names[:positional]), **{n: given[n] for n in names[positional:]})
+    count = program.call_spec.in_spec.child(0).num_leaves
+    return names[:count], names[count:]
 
 
 def _export(module: nn.Module, model: ModelSource, example: Mapping[str, torch.Tensor]) -> Any:
@@ -117,13 +122,13 @@ def _export(module: nn.Module, model: ModelSource, example: Mapping[str, torch.T
             verbose=False,
         )
     except Exception as error:
-        raise _explained(error, model) from error
+        raise explained(error, model) from error
     if program is None:
         raise Unsupported("torch exported nothing", field="spec.model.architecture")
     return program
 
 
-def output_names(module: nn.Module, example: Mapping[str, torch.Tensor]) -> list[str]:
+def output_names(module: Callable[..., Any], example: Mapping[str, torch.Tensor]) -> list[str]:
     """The keys of a returned mapping; `output` for a single tensor, `output_0`, `output_1` … for a sequence."""
     with torch.no_grad():
         returned = module(**example)
@@ -141,12 +146,17 @@ def dynamic_shapes(model: ModelSource) -> dict[str, dict[int, Any]]:
     }
 
 
-def _example_size(least: int, tuned: int, most: int) -> int:
+def example_sizes(model: ModelSource) -> dict[str, int]:
+    """Sizes of the dynamic dimensions to export with."""
+    return {d.name: example_size(d.min, d.opt, d.max) for d in model.dimensions}
+
+
+def example_size(least: int, tuned: int, most: int) -> int:
     """torch takes a size of 1 for a constant, so an example never has it where more is allowed."""
     return tuned if tuned > 1 or most == 1 else min(most, max(2, least))
 
 
-def _explained(error: Exception, model: ModelSource) -> Exception:
+def explained(error: Exception, model: ModelSource) -> Exception:
     """Torch's error as ours: a fixed dimension is told apart from an operator that cannot be exported."""
     text = "\n".join(str(e) for e in _chain(error))
     for dimension in model.dimensions:
@@ -179,7 +189,8 @@ def _first_lines(text: str, limit: int = 400) -> str:
     return " ".join(text.split())[:limit]
 
 
-def _check_names(module: nn.Module, model: ModelSource) -> None:
+def check_names(module: nn.Module, model: ModelSource) -> None:
+    """Raises InvalidInput when the spec's inputs are not the arguments of the module's forward."""
     parameters = inspect.signature(module.forward).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return
@@ -194,8 +205,8 @@ def _check_names(module: nn.Module, model: ModelSource) -> None:
         )
 
 
-def _integer_bound(module: Any, model: ModelSource, seed: int) -> int:
-    """The largest of the tried vocabularies that the module takes at the tuned sizes."""
+def integer_bound(module: Any, model: ModelSource, seed: int) -> int:
+    """Integer inputs are made up below this: the largest vocabulary tried that the module takes at the tuned sizes."""
     problem: Exception | None = None
     for bound in INTEGER_BOUNDS:
         arrays = synthetic(model.inputs, optimum(model.dimensions), seed=seed, integers_below=bound)
@@ -233,12 +244,13 @@ def _named(sizes: Sizes) -> str:
 
 def _outputs(module: Any, arrays: Arrays) -> list[np.ndarray]:
     with torch.no_grad():
-        returned = module(**_tensors(arrays))
+        returned = module(**tensors(arrays))
     flat, _ = torch.utils._pytree.tree_flatten(returned)
     return [value.numpy() for value in flat if isinstance(value, torch.Tensor)]
 
 
-def _tensors(arrays: Arrays) -> dict[str, torch.Tensor]:
+def tensors(arrays: Arrays) -> dict[str, torch.Tensor]:
+    """The arrays as tensors that share their memory."""
     return {name: torch.from_numpy(value) for name, value in arrays.items()}
 
 

@@ -7,8 +7,8 @@ this process's alone.
 import json
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ def compile_program(order: Mapping[str, Any], folder: Path) -> None:
     from torch._inductor import aoti_compile_and_package, config
 
     from strop_job.backends.aoti.macs import multiplications
+    from strop_job.backends.aoti.workarounds import any_batch_to_convolutions, weights_packed_for_the_tuned_sizes
     from strop_job.models.torch_programs import load_program, quiet
 
     path = Path(order["program"])
@@ -82,33 +83,14 @@ def compile_program(order: Mapping[str, Any], folder: Path) -> None:
         "aot_inductor.metadata": to_metadata(signature, built),
     }
     engine = folder / ENGINE_FILE
-    with quiet(), config.patch(freezing=True), any_batch_to_convolutions():
+    with ExitStack() as patched:
+        for context in (quiet(), config.patch(freezing=True), any_batch_to_convolutions()):
+            patched.enter_context(context)
+        if is_quantized(path):
+            patched.enter_context(weights_packed_for_the_tuned_sizes())
         aoti_compile_and_package(program, package_path=str(engine), inductor_configs=options)
     del program
     require_layouts(engine, signature, built.device)
-
-
-@contextmanager
-def any_batch_to_convolutions() -> Iterator[None]:
-    """Keeps torch from narrowing a dynamic batch while it compiles a convolution.
-
-    To predict a memory layout it asks which library will convolve; the answer compares the batch with 16, and an engine
-    tuned for 8 would then be compiled for 2 to 15. Inductor hands convolutions on a CPU to oneDNN whatever their batch.
-    """
-    import torch
-
-    select = torch._C._select_conv_backend
-
-    def selected(images: Any, *arguments: Any, **options: Any) -> Any:
-        if images.device.type == "cpu" and any(isinstance(size, torch.SymInt) for size in images.shape):
-            return torch._C._ConvBackend.Mkldnn
-        return select(images, *arguments, **options)
-
-    torch._C._select_conv_backend = selected
-    try:
-        yield
-    finally:
-        torch._C._select_conv_backend = select
 
 
 def require_layouts(engine: Path, signature: Signature, device: str) -> None:
