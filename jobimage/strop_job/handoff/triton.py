@@ -35,6 +35,7 @@ ENTRIES = {
     Runtime.TENSORRT: "model.plan",
     Runtime.INDUCTOR: "model.pt2",
 }
+BF16 = "bf16"
 UNBATCHED = frozenset({Runtime.INDUCTOR})
 """Triton's PyTorch backend does not join requests for packages of AOTInductor."""
 DATA_TYPES = {
@@ -53,7 +54,7 @@ def triton_stage(name: str, request: RunRequest, target: Target, engine: str) ->
     return Stage(
         name=name,
         kind="Triton",
-        version=1,
+        version=2,
         run=partial(run_triton, engine=engine),
         parameters={
             "name": request.name,
@@ -70,11 +71,11 @@ def run_triton(context: StageContext, engine: str) -> Artifact:
     """Lays out the repository. Raises Unsupported for an engine that Triton cannot be told about."""
     made, target, name = context.inputs[engine], context.target, context.request.name
     signature = read_signature(made)
-    notes = [server_note(made, target), *_names(signature, target)]
+    notes = [server_note(made, target), *_precision_note(made, target), *_names(signature, target)]
     batch = None if target.runtime in UNBATCHED else batch_dimension(context.spec.model, signature)
     config = context.folder / name / "config.pbtxt"
     config.parent.mkdir(parents=True)
-    config.write_text(f"# {notes[0]}\n" + render(model_config(name, target, signature, batch)))
+    config.write_text(f"# {notes[0]}\n" + render(model_config(name, target, signature, batch, _precision(made))))
     for file, placed in renamed(made, target.runtime).items():
         place(made.folder / file, config.parent / VERSION / placed)
     facts: dict[str, JsonValue] = {"maxBatchSize": batch.max if batch else 0, **signature.facts(), "notes": [*notes]}
@@ -90,8 +91,10 @@ def batch_dimension(model: ModelSource, signature: Signature) -> Dimension | Non
     return next((dimension for dimension in model.dimensions if dimension.name == name), None)
 
 
-def model_config(name: str, target: Target, signature: Signature, batch: Dimension | None) -> Message:
-    """`config.pbtxt`: Triton's `ModelConfig`."""
+def model_config(
+    name: str, target: Target, signature: Signature, batch: Dimension | None, precision: str = ""
+) -> Message:
+    """`config.pbtxt`: Triton's `ModelConfig`. `precision`: what OpenVINO computed floats in, as `bf16`."""
     kind = "KIND_GPU" if target.accelerator else "KIND_CPU"
     return message(
         ("name", name),
@@ -102,7 +105,7 @@ def model_config(name: str, target: Target, signature: Signature, batch: Dimensi
         *(("output", _tensor(t, batched=batch is not None)) for t in _spoken(signature.outputs, target, "OUTPUT")),
         ("instance_group", message(("count", 1), ("kind", Word(kind)))),
         *_batching(batch),
-        *_options(target),
+        *_options(target, precision),
     )
 
 
@@ -141,12 +144,12 @@ def _batching(batch: Dimension | None) -> tuple[Field, ...]:
     return (("dynamic_batching", message(("preferred_batch_size", sizes))),)
 
 
-def _options(target: Target) -> tuple[Field, ...]:
+def _options(target: Target, precision: str) -> tuple[Field, ...]:
     """The options that the measured session had, as far as the backend takes them."""
     if target.runtime is Runtime.ONNX_RUNTIME:
         as_written = message(("graph", message(("level", AS_WRITTEN))))
         return (("optimization", as_written), *_parameters(_onnx_runtime(target)))
-    return _parameters(_openvino(target)) if target.runtime is Runtime.OPENVINO else ()
+    return _parameters(_openvino(target, precision)) if target.runtime is Runtime.OPENVINO else ()
 
 
 def _onnx_runtime(target: Target) -> Mapping[str, str]:
@@ -157,10 +160,27 @@ def _onnx_runtime(target: Target) -> Mapping[str, str]:
     return threads | between | {"enable_mem_arena": "1" if options.memory_arena else "0"}
 
 
-def _openvino(target: Target) -> Mapping[str, str]:
+def _openvino(target: Target, precision: str) -> Mapping[str, str]:
     hint = (target.openvino or OpenVINOOptions()).performance_hint
     threads = {"INFERENCE_NUM_THREADS": str(target.cpu.threads)} if target.cpu and target.cpu.threads else {}
-    return threads | {"PERFORMANCE_HINT": hint.value.upper()}
+    half = {"HINT_BF16": "yes"} if precision == BF16 else {}
+    return threads | {"PERFORMANCE_HINT": hint.value.upper()} | half
+
+
+def _precision(engine: Artifact) -> str:
+    return str(engine.facts.get("inferencePrecision", ""))
+
+
+def _precision_note(engine: Artifact, target: Target) -> list[str]:
+    """What Triton's OpenVINO backend cannot be told: of all precisions it takes a word for bf16 alone."""
+    precision = _precision(engine)
+    if target.runtime is not Runtime.OPENVINO or precision in ("", BF16):
+        return []
+    return [
+        f"Measured with floats in {precision}. Triton's OpenVINO backend has no parameter for that: on a processor with"
+        " bf16 it computes them in bf16, with figures of its own. Check them there, or serve the engine with"
+        f" OpenVINO Model Server and INFERENCE_PRECISION_HINT={precision}."
+    ]
 
 
 def _parameters(values: Mapping[str, str]) -> tuple[Field, ...]:

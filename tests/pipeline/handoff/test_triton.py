@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +139,19 @@ def test_an_ir_is_read_by_openvino_and_keeps_its_weights(bench, repository, part
     assert config.parameters["PERFORMANCE_HINT"].string_value == "THROUGHPUT"
     model = openvino.Core().read_model(str(bundle.folder / "scores/1/model.xml"))
     assert [port.get_any_name() for port in model.inputs] == [tensor.name for tensor in config.input]
+
+
+def test_a_precision_that_the_server_cannot_be_told_is_said(bench, repository, parts, triton_schema):
+    """Triton's OpenVINO backend computes in bf16 where it can, and the figures of the report would be another's."""
+    target = {"name": "cpu", "runtime": "OpenVINO"}
+    engine = bench.engine(parts.request_of(parts.spec_of(targets=[target])), parts.network())
+    assert engine.facts["inferencePrecision"] == "f32"
+    plain = repository(target, engine)
+    assert any("floats in f32" in note for note in plain.facts["notes"])
+    assert "HINT_BF16" not in config_of(triton_schema, plain).parameters
+    half = repository(target, replace(engine, facts={**engine.facts, "inferencePrecision": "bf16"}))
+    assert config_of(triton_schema, half).parameters["HINT_BF16"].string_value == "yes"
+    assert not any("floats in" in note for note in half.facts["notes"])
 
 
 def test_a_plan_names_the_tensorrt_that_loads_it(bench, repository, triton_schema):
