@@ -192,6 +192,8 @@ class Capabilities:
     """Calibrators that a runtime's quantizer lacks."""
     accelerated: frozenset[Runtime] = frozenset(Runtime)
     """Runtimes that use an accelerator."""
+    unlocked: frozenset[Runtime] = frozenset()
+    """Runtimes that run a model's own code outside of the locked-in process: it must come with the image."""
     integers_on_amd64: frozenset[Runtime] = frozenset()
     """Runtimes whose INT8 runs on amd64 processors alone."""
     data: frozenset[str] = frozenset({"calibration", "training", "validation", "evaluation"})
@@ -217,6 +219,7 @@ THIS_BUILD = Capabilities(
     smooth_quant=False,
     uncalibrated=frozenset({(Runtime.OPENVINO, Calibrator.ENTROPY)}),
     accelerated=frozenset(Runtime) - {Runtime.OPENVINO},
+    unlocked=frozenset({Runtime.INDUCTOR}),
     integers_on_amd64=frozenset({Runtime.INDUCTOR}),
     tasks=frozenset({TaskType.CLASSIFICATION, TaskType.REGRESSION, TaskType.RETRIEVAL, TaskType.CUSTOM}),
     metrics=frozenset(Metric) - {Metric.PERPLEXITY, Metric.MAP},

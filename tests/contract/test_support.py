@@ -148,6 +148,7 @@ def test_a_rule_on_a_retired_name_refuses_that_name_alone() -> None:
         ({"runtime": "OpenVINO"}, {"calibrator": "Entropy"}, "spec.steps[0].quantize.calibrator"),
         ({"runtime": "Inductor", "accelerator": {}}, {}, "spec.steps[0].quantize.precision"),
         ({"runtime": "Inductor", "cpu": {"arch": "arm64"}}, {}, "spec.steps[0].quantize.precision"),
+        ({"runtime": "Inductor"}, {"perChannel": False}, "spec.steps[0].quantize.perChannel"),
     ],
 )
 def test_what_one_quantizer_lacks_is_refused_before_any_work(target: Document, quantize: Document, field: str) -> None:

@@ -9,7 +9,7 @@ from strop_api.rules.rule import Problem, places, words
 from strop_api.rules.sources import SETS, URIS
 from strop_api.steps import Precision, QuantizeMethod, QuantizeStep
 from strop_api.support import Capabilities
-from strop_api.targets import Gates
+from strop_api.targets import Gates, Runtime
 
 
 def check_support(spec: ModelOptimizationSpec, capabilities: Capabilities) -> list[Problem]:
@@ -62,6 +62,8 @@ def _quantizers(spec: ModelOptimizationSpec, able: Capabilities) -> Iterator[Pro
         if quantize.precision is Precision.INT8 and target.runtime in able.integers_on_amd64 and elsewhere:
             message = f"{target.runtime} computes int8 on amd64 processors alone in this release: change the target"
             yield Problem(f"{at}.precision", message)
+        if target.runtime is Runtime.INDUCTOR and quantize.precision is Precision.INT8 and not quantize.per_channel:
+            yield Problem(f"{at}.perChannel", "Inductor's int8 kernels take one scale a channel: leave perChannel out")
 
 
 def _source_and_task(spec: ModelOptimizationSpec, able: Capabilities) -> Iterator[Problem]:
@@ -71,6 +73,10 @@ def _source_and_task(spec: ModelOptimizationSpec, able: Capabilities) -> Iterato
     if spec.task.metric is Metric.CUSTOM and spec.task.type is not TaskType.CUSTOM:
         yield Problem("spec.task.metric", "a custom metric goes with task type Custom in this release")
     architecture = spec.model.architecture
+    if architecture is not None and architecture.source is not None:
+        if any(target.runtime in able.unlocked for target in spec.targets):
+            message = "Inductor compiles and loads code outside of the lock: put the architecture into the image"
+            yield Problem("spec.model.architecture.source", message)
     if architecture is not None and architecture.source is not None and not able.code:
         yield Problem("spec.model.architecture.source", "source by uri is not in this release: put it into the image")
     for name in SETS:

@@ -1,9 +1,11 @@
 """Inductor: a torch program compiled ahead of time (AOTInductor) into one package, for a CPU or a GPU torch drives."""
 
+import atexit
 import json
 import os
 import shutil
 import sys
+import zipfile
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -156,13 +158,20 @@ def load_engine(path: Path) -> tuple[Signature, Callable[[Arrays], list[NDArray[
     signature, built = describe(path)
     machine = this_machine()
     require_fit(built, torch=torch.__version__, arch=machine.arch, isa=machine.isa)
+    scratch = TemporaryDirectory(prefix="strop-engine-")  # torch's own copy stays behind when a process just ends
     try:
-        with quiet():
-            runner = torch._inductor.aoti_load_package(str(path))
-    except (RuntimeError, OSError) as error:
+        with zipfile.ZipFile(path) as archive, quiet():
+            archive.extractall(scratch.name)
+            runner = torch._inductor.aoti_load_package(scratch.name)
+    except (RuntimeError, OSError, zipfile.BadZipFile) as error:
+        scratch.cleanup()
         raise InvalidInput(
             f"{path.name} cannot be loaded: {_words(error)}", field="spec.model", mend="compile it again"
         ) from error
+    if built.device == "cpu":
+        scratch.cleanup()  # the library is mapped
+    else:
+        atexit.register(scratch.cleanup)  # a GPU's kernels are read when they first run
 
     def call(inputs: Arrays) -> list[NDArray[Any]]:
         with torch.inference_mode():

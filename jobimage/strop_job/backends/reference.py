@@ -5,6 +5,8 @@ The CPU has no bf16 kernels for most operators: such a graph is computed in fp32
 is what accelerators do, but for the order of their sums.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,13 +23,20 @@ from strop_job.stages import Artifact
 
 def open_reference(graph: Artifact, *, threads: int, spinning: bool = False) -> OrtSession:
     """A session over the graph. Raises Unsupported, naming operator and node, for what the CPU cannot compute."""
+    with computable(graph) as ready:
+        return _session(ready.entry, threads, spinning)
+
+
+@contextmanager
+def computable(graph: Artifact) -> Iterator[Artifact]:
+    """The graph itself; in place of one with bf16, its copy in fp32, which is gone afterwards."""
     content = onnx.load(str(graph.entry), load_external_data=False)
     if not has_bfloat16(content):
-        return _session(graph.entry, threads, spinning)
+        yield graph
+        return
     with TemporaryDirectory(prefix="strop-reference-") as scratch:
-        path = Path(scratch) / MODEL_FILE
-        save(in_float(load(graph), types_of(content)), path)
-        return _session(path, threads, spinning)
+        files = save(in_float(load(graph), types_of(content)), Path(scratch) / MODEL_FILE)
+        yield Artifact(graph.kind, Path(scratch), files)
 
 
 def has_bfloat16(model: onnx.ModelProto) -> bool:

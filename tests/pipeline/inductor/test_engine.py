@@ -98,6 +98,17 @@ def test_engines_of_one_process_do_not_disturb_one_another(
     np.testing.assert_array_equal(again.run(ids(2, 5))["output"], other)
 
 
+def test_an_open_engine_leaves_nothing_on_the_disk(
+    cnn_engine: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A benchmark's child ends without ceremony: every run would leave a copy of each engine in /tmp."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    session = opened(cnn_engine)
+    assert session.run({"image": np.zeros((2, 1, 8, 8), np.float32)})["output"].shape == (2, 10)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_closed_session_says_so(cnn_engine: Artifact) -> None:
     """A call after close would reach into an unloaded library."""
     session = opened(cnn_engine)

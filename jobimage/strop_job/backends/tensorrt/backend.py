@@ -21,7 +21,6 @@ from strop_job.backends.tensorrt.needs import Device, names_of, obstacle
 from strop_job.backends.tensorrt.network import parse
 from strop_job.backends.tensorrt.options import DYNAMIC, check_capabilities, field_of, options_of
 from strop_job.backends.tensorrt.progress import Watch
-from strop_job.backends.tensorrt.reference import open_reference
 from strop_job.backends.tensorrt.rtx import verdict
 from strop_job.backends.tensorrt.session import TensorRTSession, signature_of
 from strop_job.errors import InvalidInput, StropError, Unsupported
@@ -75,6 +74,8 @@ class TensorRTBackend:
         Raises Unsupported where no GPU is visible ("built, not measured") or where the engine is for another one.
         """
         if engine.kind is not ArtifactKind.ENGINE and not optimized:
+            from strop_job.backends.reference import open_reference
+
             return open_reference(engine, threads=threads, spinning=spinning)
         with uncollected():
             return self.load(engine, target) if engine.kind is ArtifactKind.ENGINE else self._in_memory(engine, target)

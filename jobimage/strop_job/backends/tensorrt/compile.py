@@ -9,6 +9,7 @@ from pydantic import JsonValue
 from strop_job.backends.base import Compilation
 from strop_job.backends.graphs import load
 from strop_job.backends.tensorrt.build import Built, built, configured
+from strop_job.backends.tensorrt.compute import node_compute
 from strop_job.backends.tensorrt.library import Heard, Library
 from strop_job.backends.tensorrt.needs import Device, needs, rebuild
 from strop_job.backends.tensorrt.network import Parsed, input_facts, network_facts, output_facts, parse, refuse_newer
@@ -21,7 +22,6 @@ from strop_job.backends.tensorrt.options import (
     profiles_of,
 )
 from strop_job.backends.tensorrt.progress import Watch
-from strop_job.backends.tensorrt.reference import node_compute
 from strop_job.backends.tensorrt.timing import Origin, TimingCache
 from strop_job.backends.tensorrt.weights import sparse_nodes
 from strop_job.stages import Artifact, ArtifactKind, Facts, SharedCache
