@@ -73,11 +73,11 @@ def _source_and_task(spec: ModelOptimizationSpec, able: Capabilities) -> Iterato
     if spec.task.metric is Metric.CUSTOM and spec.task.type is not TaskType.CUSTOM:
         yield Problem("spec.task.metric", "a custom metric goes with task type Custom in this release")
     architecture = spec.model.architecture
-    if architecture is not None and architecture.source is not None:
-        if any(target.runtime in able.unlocked for target in spec.targets):
-            message = "Inductor compiles and loads code outside of the lock: put the architecture into the image"
-            yield Problem("spec.model.architecture.source", message)
-    if architecture is not None and architecture.source is not None and not able.code:
+    own_code = architecture is not None and architecture.source is not None
+    if own_code and any(target.runtime in able.unlocked for target in spec.targets):
+        message = "Inductor compiles and loads code outside of the lock: put the architecture into the image"
+        yield Problem("spec.model.architecture.source", message)
+    if own_code and not able.code:
         yield Problem("spec.model.architecture.source", "source by uri is not in this release: put it into the image")
     for name in SETS:
         if getattr(spec.data, name) is not None and name not in able.data:
