@@ -45,6 +45,11 @@ class Gpu:
     driver: str
     memory_mebibytes: int | None = None
     compute_capability: str | None = None
+    slices: tuple[str, ...] = ()
+    """Profiles of the MIG slices of it that are visible here, such as `1g.10gb`; none: the whole device."""
+
+    def __str__(self) -> str:
+        return " ".join((f"{self.name} {self.driver} {self.compute_capability or ''}".strip(), *self.slices))
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ class Hardware:
             "quotaCores": None if self.quota_cores is None else f"{self.quota_cores:g}",
             "cores": self.cores,
             "threads": self.threads_for(target),
-            "gpus": [f"{g.name} {g.driver} {g.compute_capability or ''}".strip() for g in self.gpus],
+            "gpus": [str(g) for g in self.gpus],
         }
 
     def document(self) -> dict[str, JsonValue]:
@@ -253,8 +258,30 @@ def _nvidia_smi() -> tuple[Gpu, ...]:
         lines = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()
     except (OSError, subprocess.SubprocessError):
         return ()
-    rows = [[word.strip() for word in line.split(",")] for line in lines]
-    return tuple(Gpu(r[0], r[1], int(r[2]) if r[2].isdigit() else None, r[3]) for r in rows if len(r) == 4)
+    rows = [row for line in lines if len(row := [word.strip() for word in line.split(",")]) == 4]
+    slices = mig_slices(_listed()) or ((),) * len(rows)
+    return tuple(
+        Gpu(r[0], r[1], int(r[2]) if r[2].isdigit() else None, r[3], own) for r, own in zip(rows, slices, strict=False)
+    )
+
+
+def _listed() -> str:
+    try:
+        return subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def mig_slices(listed: str) -> tuple[tuple[str, ...], ...]:
+    """Profiles of the slices of each device, from `nvidia-smi -L`: a line a GPU, and below it one a slice."""
+    found: list[tuple[str, ...]] = []
+    for line in listed.splitlines():
+        kind, *words = line.split() or [""]
+        if kind == "GPU":
+            found.append(())
+        elif kind == "MIG" and words and found:
+            found[-1] += (words[0],)
+    return tuple(found)
 
 
 def _proc_gpus(root: Path = Path("/proc/driver/nvidia")) -> tuple[Gpu, ...]:

@@ -21,7 +21,7 @@ from strop_job.benchmark.variants import Variant
 from strop_job.disjoint import disjoint_stage
 from strop_job.errors import InvalidInput, Unsupported
 from strop_job.handoff import HandOff, hand_off
-from strop_job.hardware import Hardware, this_machine, why_unmeasured
+from strop_job.hardware import Hardware, other_product, this_machine, why_unmeasured
 from strop_job.inputs import resolve_data_stage, resolve_model_stage, resolve_source_stage
 from strop_job.outcome import BUILT
 from strop_job.sources import Reach
@@ -129,12 +129,17 @@ def _assemble(request: RunRequest, reach: Reach, hardware: Hardware) -> Plan:
     return Plan(
         request,
         stages,
-        (*warnings(spec), *follows.warnings),
+        (*warnings(spec), *follows.warnings, *_of_the_machine(target, hardware)),
         follows.companions,
         unmeasured=unmeasured,
         notes=tuple(_notes(unmeasured, half)),
         kinds={stage.name: _yields(stage, target) for stage in stages},
     )
+
+
+def _of_the_machine(target: Target, hardware: Hardware) -> tuple[str, ...]:
+    other = other_product(target, hardware)
+    return (f"{other}: the figures are of the latter",) if other else ()
 
 
 def _made(request: RunRequest, reach: Reach, target: Target) -> tuple[tuple[Stage, ...], str]:

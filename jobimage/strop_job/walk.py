@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from strop_api.result import RunRequest
+from strop_job.errors import StoreFailed
 from strop_job.hardware import Hardware, this_machine
 from strop_job.outcome import StageRow
 from strop_job.plan import Plan
@@ -157,8 +158,22 @@ class Walk:
                 if self.adopted:
                     raise
                 log.warning("%s: %s; it is made again", name, lost)
-                self.done[name] = self._do(done.stage)
+                self._replace(name, self._do(done.stage))
         return self._artifacts[name]
+
+    def _replace(self, name: str, made: Done) -> None:
+        """Not every compiler writes the same bytes twice: figures that were taken of the former ones are not of these.
+
+        Raises StoreFailed then. The next attempt finds the new record, and measures what it holds.
+        """
+        before, self.done[name] = self.done[name].record.digest, made
+        rests = [stage for stage, done in self.done.items() if name in done.stage.needs]
+        if made.record.digest != before and rests:
+            raise StoreFailed(
+                f"the files of {name} were lost and came out differently when they were made again; "
+                f"{', '.join(rests)} had used the former ones",
+                mend="run it again: what rests on the lost files is then done anew",
+            )
 
     def _do(self, stage: Stage) -> Done:
         """Runs the stage in an empty folder and commits what it yields; the winner's bytes count."""

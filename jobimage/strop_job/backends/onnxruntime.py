@@ -130,9 +130,16 @@ class OnnxRuntimeBackend:
     def open(
         self, engine: Artifact, target: Target, *, threads: int, optimized: bool = True, spinning: bool = True
     ) -> OrtSession:
-        """An engine is loaded as it was written; a graph is optimized in memory, or not at all."""
+        """An engine is loaded as it was written; a graph is optimized in memory.
+
+        `optimized=False` runs on the CPU whatever the target is: a provider is no reference of itself.
+        """
+        if not optimized:
+            from strop_job.backends.reference import open_reference  # which is made of this module's sessions
+
+            return open_reference(engine, threads=threads, spinning=spinning)
         on_load = provider_for(target) == TENSORRT
-        written = (engine.kind is ArtifactKind.ENGINE and not on_load) or not optimized
+        written = engine.kind is ArtifactKind.ENGINE and not on_load
         chosen = LEVELS[GraphOptimization.DISABLE] if written else level(target)
         options = session_options(chosen, threads=threads, asked=options_of(target))
         if not spinning:

@@ -79,6 +79,8 @@ class Evidence:
     latencies: Mapping[str, Latencies]
     engine_size_bytes: int | None
     capacity: Capacity | None = None
+    original_parity: Mapping[str, Any] = field(default_factory=dict)
+    """As `parity`, of the original's engine: what every comparison is with. Empty where nothing was compared."""
     inspection: Mapping[str, Any] = field(default_factory=dict)
     """What the engine computes with, as `Inspection.facts` says it; empty where nothing looked."""
 
@@ -91,6 +93,7 @@ def gather(verify: Artifact | None, benchmark: Artifact | None, engine_size_byte
         metric=_metric(verify) if verify else None,
         fidelity={k: float(v) for k, v in _mapping(facts.get("fidelity")).items() if isinstance(v, int | float)},
         parity=_mapping(parity) if parity else None,
+        original_parity=_mapping(facts.get("originalParity")),
         latencies=read_latencies(benchmark) if benchmark else {},
         engine_size_bytes=engine_size_bytes,
         capacity=_capacity(benchmark) if benchmark else None,

@@ -27,6 +27,9 @@ def compile_parity(case: Case) -> Iterator[GateStatus]:
     if facts is None or facts.get("tolerance") is None:
         yield unmeasured(name, "the engine was not compared with the graph it was compiled from")
         return
+    if case.seen.original_parity and case.seen.original_parity.get("passed") is not True:
+        yield unmeasured(name, _original_is_no_measure(case.seen.original_parity))
+        return
     bound = float(facts["tolerance"])
     if facts.get("worst") is None:
         message = _broken(facts) + _first_layer(facts)
@@ -36,6 +39,12 @@ def compile_parity(case: Case) -> Iterator[GateStatus]:
     relation = "is within" if at_most(worst, bound) else "is beyond"
     message = f"the engine differs from its own graph by {worst:.2g} at worst, which {relation} {bound:.2g}"
     yield verdict(name, at_most(worst, bound), worst, bound, message + _first_layer(facts))
+
+
+def _original_is_no_measure(facts: Mapping[str, Any]) -> str:
+    worst, bound = facts.get("worst"), facts.get("tolerance")
+    off = "by more than can be said" if worst is None else f"by {worst:.2g} at worst, beyond {bound:.2g}"
+    return f"the original, compiled, differs from its own graph {off}: no figure against it means anything"
 
 
 def _broken(facts: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from strop_api.optimization import ModelOptimizationSpec
-from strop_api.targets import Target
+from strop_api.targets import Runtime, Target
 from strop_job.backends import TRAITS
 from strop_job.benchmark.facts import device_facts, throughput_facts, variant_facts
 from strop_job.benchmark.measure import Measured, measure
@@ -72,7 +72,7 @@ def _run(context: StageContext, engines: Mapping[str, str]) -> Artifact:
     facts: dict[str, JsonValue] = {
         "variants": {name: variant_facts(measured, name) for name in measured.main.tallies},
         "threads": threads,
-        "spinning": "allowed" if SPINNING else "off",
+        "spinning": _spinning(target),
         "order": "random within each round",
         "rounds": measured.main.rounds,
         "callsPerTurn": measured.main.calls_per_turn,
@@ -87,6 +87,13 @@ def _run(context: StageContext, engines: Mapping[str, str]) -> Artifact:
 
 def _by_batch(measured: Measured) -> dict[str, Latencies]:
     return {f"{name}@{run.batch}": tally.latencies() for run in measured.batches for name, tally in run.tallies.items()}
+
+
+def _spinning(target: Target) -> str:
+    """What the threads of a pool do between calls; only ONNX Runtime can be told."""
+    if target.runtime is not Runtime.ONNX_RUNTIME:
+        return "as the runtime has it"
+    return "allowed" if SPINNING else "off"
 
 
 def _save(path: Path, samples: Mapping[str, Latencies]) -> None:

@@ -93,3 +93,15 @@ def test_a_layer_with_a_long_name_still_fits_the_status(make_spec) -> None:
 def test_why_no_layer_is_named_stands_in_the_verdict(make_spec) -> None:
     """Silence would look as if nobody had searched."""
     assert parity_words(make_spec, note="it was not located").endswith("beyond 0.001; it was not located")
+
+
+def test_a_miscompiled_original_leaves_nothing_to_compare_with(make_spec) -> None:
+    """An engine would pass against a broken original: it loses nothing, and is as fast as can be."""
+    sound = {"worst": 1e-6, "tolerance": 1e-3, "shapes": []}
+    broken = {"worst": 0.4, "tolerance": 1e-3, "passed": False}
+    status = judged(make_spec(), "compileParity", parity=sound, original_parity=broken)
+    assert status.verdict is GateVerdict.NOT_MEASURED
+    assert "differs from its own graph by 0.4" in status.message
+    assert judged(make_spec(), "compileParity", parity=sound, original_parity=broken | {"passed": True}).verdict is (
+        GateVerdict.PASSED
+    )

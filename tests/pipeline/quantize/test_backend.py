@@ -95,6 +95,12 @@ def test_a_device_that_is_not_there_is_an_error_and_no_fallback(graph: Artifact,
         assert "CPUExecutionProvider" in caught.value.message
 
 
+def test_the_reference_runs_on_the_processor_whatever_the_target_is(graph: Artifact) -> None:
+    """A provider compared with itself agrees, whatever it computes."""
+    target = Target.model_validate({"name": "gpu", "runtime": "ONNXRuntime", "accelerator": {}})
+    np.testing.assert_array_equal(run(graph, target, optimized=False), run(graph, optimized=False))
+
+
 def test_compiling_on_the_wrong_machine_is_refused(cnn: Callable[..., Bench]) -> None:
     """An engine optimized for another instruction set would be measured, and published for it."""
     bench = cnn(target={"cpu": {"isa": "no_such_isa"}})

@@ -11,6 +11,7 @@ from strop_job.hardware import (
     Hardware,
     _proc_gpus,
     memory_limit,
+    mig_slices,
     other_product,
     quota_cores,
     require,
@@ -131,3 +132,17 @@ def test_a_target_built_ahead_of_time_asks_for_no_device():
 def test_vnni_is_known_by_any_of_its_names(isa, found):
     """Weights would keep to 7 bits where all 8 are right, or the reverse."""
     assert replace(MACHINE, isa=isa).has_vnni is found
+
+
+def test_slices_of_one_device_are_told_apart() -> None:
+    """A figure of seven slices would be taken from the records for one."""
+    listed = (
+        "GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-1)\n"
+        "  MIG 1g.5gb      Device  0: (UUID: MIG-1)\n"
+        "GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-2)\n"
+    )
+    assert mig_slices(listed) == (("1g.5gb",), ())
+    assert mig_slices("") == ()
+    whole, part = Gpu("NVIDIA A100", "570", 40_960, "8.0"), Gpu("NVIDIA A100", "570", 40_960, "8.0", ("1g.5gb",))
+    assert str(whole) == "NVIDIA A100 570 8.0"
+    assert str(whole) != str(part)

@@ -1,6 +1,8 @@
 """The end of a run, on a real model over a real folder: killed while it publishes, asked again, on other machines."""
 
 import importlib.util
+import itertools
+import json
 from dataclasses import replace
 
 import onnx
@@ -46,13 +48,13 @@ class Bench:
         self.root, self.spine, self.document, self.count = root, spine, document, 0
         self.store = LocalStore(root / "store")
 
-    def attempt(self, run_id="0123456789", store=None, cpu="one"):
+    def attempt(self, run_id="0123456789", store=None, cpu="one", build=None):
         """Walks the whole run; the engine's bytes are the processor's own, as kernels chosen for it make them."""
         spec = ModelOptimizationSpec.model_validate(self.document["spec"])
         request = self.spine.make_request(spec, run_id=run_id)
         store = store or self.store
         plan = make_plan(request, Reach(store))
-        plan = replace(plan, stages=tuple(marked(stage, cpu) for stage in plan.stages))
+        plan = replace(plan, stages=tuple(marked(stage, build or (lambda: cpu)) for stage in plan.stages))
         self.count += 1
         hardware = replace(this_machine(), cpu_model=cpu)
         shop = Shop(store, records_of(request, store), self.root / f"scratch{self.count}", Silent(), hardware=hardware,
@@ -70,14 +72,14 @@ class Bench:
         return pointer and pointer.artifact
 
 
-def marked(stage, cpu):
+def marked(stage, mark):
     if stage.kind != "Compile":
         return stage
 
     def compiled(context):
         made = stage.run(context)
         model = onnx.load(str(made.entry))
-        model.doc_string = cpu
+        model.doc_string = mark()
         onnx.save(model, str(made.entry))
         return made
 
@@ -145,6 +147,24 @@ def test_a_blob_that_turns_out_to_be_damaged_is_not_made_again_for_another_attem
             blob.write_bytes(b"x" * blob.stat().st_size)
     assert bench.attempt(cpu="two").outcome is Outcome.STORE_FAILED
     assert bench.published() is None
+
+
+def test_an_engine_that_is_made_again_with_other_bytes_takes_no_figures_over(bench):
+    """Figures of one engine would be published with another: not every compiler writes the same bytes twice."""
+    bench.document["spec"]["gates"] = {"size": {"max": "1"}}
+    assert bench.attempt().outcome is Outcome.GATE_MISSED
+    for record in (bench.root / "store/strop-records/records").iterdir():
+        document = json.loads(record.read_text())
+        if "compile" in record.read_text() and any(f["name"] == "engine.onnx" for f in document.get("files", [])):
+            for blob in (bench.root / "store").rglob(document["files"][0]["digest"].removeprefix("sha256:") + "*"):
+                blob.write_bytes(b"x" * blob.stat().st_size)
+    del bench.document["spec"]["gates"]
+    times = itertools.count()
+    first = bench.attempt(run_id="9876543210", build=lambda: f"build {next(times)}")
+    assert first.outcome is Outcome.STORE_FAILED, first.message
+    assert "came out differently" in first.message
+    assert bench.published() is None
+    assert bench.attempt(run_id="9876543210").outcome is Outcome.PUBLISHED
 
 
 def test_going_back_to_an_earlier_spec_moves_the_pointer_back(bench):

@@ -183,6 +183,8 @@ class TensorRTSession:
         if not ran:
             self._cuda.release_graph(graph)
             raise Unsupported(f"the engine cannot run as a CUDA graph: {self._heard.why('it does not say why')}")
+        if (former := self._graphs.get(_key(arrays))) is not None:
+            self._cuda.release_graph(former)
         self._graphs[_key(arrays)] = graph
 
     @property
