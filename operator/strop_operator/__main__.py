@@ -1,6 +1,7 @@
 """`python -m strop_operator`: starts everything in order, and ends it in the reverse."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -17,7 +18,6 @@ from strop_operator.cache import Cache
 from strop_operator.client import Access, Client, from_kubeconfig, in_cluster
 from strop_operator.leader import Leader
 from strop_operator.metrics import Metrics, State
-from strop_operator.observe import status_of
 from strop_operator.progress import Poller
 from strop_operator.queue import DueQueue
 from strop_operator.reconcile import Reconciler
@@ -26,6 +26,10 @@ from strop_operator.watches import Watches
 
 log = logging.getLogger("strop_operator")
 
+NO_MEMO = ()
+"""kopf copies its memo for every object it sees; a copy of this is no new object."""
+COLLECTED_EACH = 10_000
+"""New containers between two looks for garbage cycles. There are few cycles; a look at all facts takes 0.1 s."""
 TLS_SECONDS = 0.25
 """What TLS connections need to say goodbye; aiohttp does not wait for it."""
 
@@ -66,6 +70,7 @@ async def _serve(settings: Settings, access: Access, reconciler: Reconciler, lea
     try:
         await kopf.operator(
             registry=handlers.registry(access, reconciler, opened),
+            memo=NO_MEMO,
             clusterwide=not settings.namespaces,
             namespaces=settings.namespaces,
             standalone=True,
@@ -113,8 +118,7 @@ def _doubt(cache: Cache, queue: DueQueue) -> None:
 
 def _states(cache: Cache) -> Iterator[State]:
     for fact in cache.resources.values():
-        reason, ready = status_of(fact)
-        yield fact.namespace, fact.name, reason, ready
+        yield fact.namespace, fact.name, fact.reason, fact.ready
 
 
 def main() -> None:
@@ -122,6 +126,8 @@ def main() -> None:
     settings = parse(sys.argv[1:])
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     handlers.quiet_logs()
+    gc.set_threshold(COLLECTED_EACH)
+    gc.freeze()  # what was imported stays: nobody need look at it again
     # Without a name of its own kopf asks for the user's, and an arbitrary uid (OpenShift) has none.
     os.environ.setdefault("POD_ID", settings.identity)
     uvloop.run(operate(settings))

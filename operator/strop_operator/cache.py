@@ -17,25 +17,26 @@ class Owned(Generic[F]):
 
     def __init__(self) -> None:
         self._facts: dict[str, F] = {}
-        self._by_owner: dict[str, set[str]] = defaultdict(set)
+        self._by_owner: dict[str, tuple[str, ...]] = {}
 
     def put(self, fact: F) -> F | None:
         """Remember the fact unless a newer one is known; returns the one that it replaced."""
         before = self._facts.get(fact.uid)
         if before is not None and before.version > fact.version:
             return before
+        if before is None or before.owner_uid != fact.owner_uid:
+            self.drop(fact.uid)
+            self._by_owner[fact.owner_uid] = (*self._by_owner.get(fact.owner_uid, ()), fact.uid)
         self._facts[fact.uid] = fact
-        self._by_owner[fact.owner_uid].add(fact.uid)
         return before
 
     def drop(self, uid: str) -> F | None:
         """Forget; returns what was known."""
         fact = self._facts.pop(uid, None)
         if fact is not None:
-            uids = self._by_owner[fact.owner_uid]
-            uids.discard(uid)
-            if not uids:
-                del self._by_owner[fact.owner_uid]
+            others = tuple(other for other in self._by_owner.pop(fact.owner_uid) if other != uid)
+            if others:
+                self._by_owner[fact.owner_uid] = others
         return fact
 
     def of(self, owner_uid: str) -> tuple[F, ...]:

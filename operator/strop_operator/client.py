@@ -1,7 +1,6 @@
 """A small Kubernetes client on aiohttp: bounded connections, a token that is read again, errors with a status."""
 
 import base64
-import json
 import os
 import ssl
 import tempfile
@@ -13,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import yaml
+from pydantic_core import from_json, to_json
 
 from strop_operator.settings import SERVICE_ACCOUNT
 
@@ -153,7 +153,7 @@ class Client:
         kind: str = "application/json",
         params: Mapping[str, str] | None = None,
     ) -> Json:
-        data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        data = None if body is None else to_json(body)
         headers = {} if data is None else {"Content-Type": kind}
         try:
             async with self._session.request(
@@ -164,13 +164,13 @@ class Client:
             raise ConnectionError(f"{type(error).__name__}: {error}") from error
         if answer.status >= 400:
             raise _refusal(answer.status, text)
-        result: Json = json.loads(text)
+        result: Json = from_json(text, cache_strings="keys")
         return result
 
 
 def _refusal(status: int, text: bytes) -> ApiError:
     try:
-        said = json.loads(text)
+        said = from_json(text, cache_strings="keys")
         return ApiError(status, str(said.get("reason", "")), str(said.get("message", ""))[:2000])
     except (ValueError, AttributeError):
         return ApiError(status, "", text[:500].decode(errors="replace"))

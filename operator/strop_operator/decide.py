@@ -17,6 +17,8 @@ MAX_LOST = 5
 """Jobs launched for one run whose results were lost, before somebody should look."""
 KEEP_FAILED_SECONDS = 3600
 """Without `ttlSecondsAfterFinished` a published run's Job goes at once; another's stays a while: its log is read."""
+FOLLOW_SECONDS = 5.0
+"""A Job follows the end of its last pod within this: what it says then is the next thing worth a write."""
 APPEAR_SECONDS = 5.0
 """A Job's pod appears within this, or the Job's Events say why not."""
 START_SECONDS = 30.0
@@ -74,11 +76,6 @@ def decide(seen: Observed) -> Decision:
 def wait(reason: Reason | None, message: str = "", again_after: float | None = RESYNC_SECONDS) -> Decision:
     """Nothing to do but to say how things stand."""
     return Decision(Action.WAIT, reason, message, again_after)
-
-
-def unsynced(seen: Observed) -> Decision | None:
-    """The caches are not filled yet: what is not known may exist."""
-    return None if seen.synced else wait(None, again_after=1.0)
 
 
 def deleted(seen: Observed) -> Decision | None:
@@ -208,6 +205,8 @@ def retrying(seen: Observed) -> Decision | None:
     if seen.job is None or (pod := seen.job_pods[-1]).live:
         return None
     if pod.phase == "Succeeded" or not _goes_on(seen, pod):
+        if 0 < (left := pod.ended_at + FOLLOW_SECONDS - seen.now) <= FOLLOW_SECONDS:
+            return wait(None, again_after=left)
         return wait(Reason.RUNNING, "the worker has ended; waiting for the Job", 10.0)
     return wait(Reason.RETRYING, _last_words(seen))
 
@@ -226,8 +225,10 @@ def starting(seen: Observed) -> Decision | None:
     if (why := stuck(pod)) is not None:
         return wait(*why, again_after=60.0)
     age = seen.now - pod.created_at
-    if not pod.scheduled or age < START_SECONDS:
-        return wait(Reason.LAUNCHED, f"pod {pod.name} is starting", max(START_SECONDS - age, 10.0))
+    if age < START_SECONDS:
+        return wait(Reason.LAUNCHED, launched(seen), max(START_SECONDS - age, 10.0))
+    if not pod.scheduled:
+        return wait(Reason.LAUNCHED, f"pod {pod.name} is starting", 10.0)
     if Look.EVENTS not in seen.looked:
         return Decision(Action.LOOK, look=Look.EVENTS)
     return wait(Reason.LAUNCHED, f"pod {pod.name} is starting" + (f": {seen.warning}" if seen.warning else ""), 30.0)
@@ -281,8 +282,8 @@ def launch(seen: Observed) -> Decision:
 
 
 CHECKS: tuple[Check, ...] = (
-    unsynced, deleted, settled, superseded, finished, suspended, evicted_too_often, no_pod, retrying, starting,
-    running, unreadable, refused, conflicting, unseen, queued, launch,
+    deleted, settled, superseded, finished, suspended, evicted_too_often, no_pod, retrying, starting, running,
+    unreadable, refused, conflicting, unseen, queued, launch,
 )  # fmt: skip
 
 

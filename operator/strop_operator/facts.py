@@ -1,10 +1,13 @@
 """What the operator remembers of objects: small frozen facts, cut out of what the API server sent."""
 
-import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
+
+from pydantic_core import to_json
 
 from strop_api.identity import RERUN_ANNOTATION
 from strop_api.optimization import KIND
@@ -29,7 +32,7 @@ MESSAGE_LIMIT = 1024
 
 @dataclass(frozen=True, slots=True)
 class ResourceFact:
-    """A ModelOptimization; spec and status as JSON, parsed when they are needed."""
+    """A ModelOptimization; spec and status packed (see `unpacked`), read when they are needed."""
 
     namespace: str
     name: str
@@ -41,6 +44,9 @@ class ResourceFact:
     rerun: str
     spec: bytes
     status: bytes
+    reason: str = ""
+    """The reason of Ready; empty before the first status."""
+    ready: bool = False
 
     @property
     def key(self) -> Key:
@@ -57,6 +63,7 @@ class PolicyFact:
     uid: str
     version: int
     spec: bytes
+    """Packed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +75,6 @@ class JobFact:
     uid: str
     version: int
     owner_uid: str
-    owner_name: str
     run_id: str
     attempt: int
     image: str
@@ -125,6 +131,8 @@ class PodFact:
     waiting: str = ""
     waiting_message: str = ""
     exit_code: int | None = None
+    ended_at: float = 0.0
+    """When the worker's container ended, by the node's clock."""
     exit_reason: str = ""
     termination: str = ""
     """The termination message, at most 4,096 bytes."""
@@ -148,9 +156,10 @@ def timestamp(at: float) -> str:
 
 def resource_fact(body: Body) -> ResourceFact:
     """A ModelOptimization's facts."""
-    meta = body["metadata"]
+    meta, conditions = body["metadata"], (body.get("status") or {}).get("conditions") or []
+    ready: Body = next((c for c in conditions if c.get("type") == "Ready"), {})
     return ResourceFact(
-        namespace=meta["namespace"],
+        namespace=shared(meta["namespace"]),
         name=meta["name"],
         uid=meta["uid"],
         version=int(meta["resourceVersion"]),
@@ -158,8 +167,10 @@ def resource_fact(body: Body) -> ResourceFact:
         created_at=seconds(meta.get("creationTimestamp")),
         deleting="deletionTimestamp" in meta,
         rerun=(meta.get("annotations") or {}).get(RERUN_ANNOTATION, "")[:64],
-        spec=_json(body.get("spec")),
-        status=_json(body.get("status")),
+        spec=packed(body.get("spec")),
+        status=packed(body.get("status")),
+        reason=shared(ready.get("reason", "")),
+        ready=ready.get("status") == "True",
     )
 
 
@@ -167,7 +178,7 @@ def policy_fact(body: Body) -> PolicyFact:
     """A policy's facts."""
     meta = body["metadata"]
     return PolicyFact(
-        meta["namespace"], meta["name"], meta["uid"], int(meta["resourceVersion"]), _json(body.get("spec"))
+        meta["namespace"], meta["name"], meta["uid"], int(meta["resourceVersion"]), packed(body.get("spec"))
     )
 
 
@@ -178,24 +189,23 @@ def job_fact(body: Body) -> JobFact:
     owner = controller(meta, KIND)
     end = next((c for c in _true(status) if c["type"] in ("Complete", "Failed")), {})
     return JobFact(
-        namespace=meta["namespace"],
+        namespace=shared(meta["namespace"]),
         name=meta["name"],
         uid=meta["uid"],
         version=int(meta["resourceVersion"]),
         owner_uid=owner.get("uid", ""),
-        owner_name=owner.get("name", ""),
         run_id=(meta.get("labels") or {}).get(RUN_LABEL, ""),
         attempt=_count(annotations.get(ATTEMPT_ANNOTATION, ""), 1),
-        image=annotations.get(IMAGE_ANNOTATION, ""),
+        image=shared(annotations.get(IMAGE_ANNOTATION, "")),
         created_at=seconds(meta.get("creationTimestamp")),
         deleting="deletionTimestamp" in meta,
         suspended=bool(body["spec"].get("suspend")),
-        ended=end.get("type", ""),
-        end_reason=end.get("reason", ""),
+        ended=shared(end.get("type", "")),
+        end_reason=shared(end.get("reason", "")),
         end_message=end.get("message", "")[:MESSAGE_LIMIT],
         ended_at=seconds(end.get("lastTransitionTime")),
         started_at=seconds(status.get("startTime")),
-        target=(meta.get("labels") or {}).get(TARGET_LABEL, ""),
+        target=shared((meta.get("labels") or {}).get(TARGET_LABEL, "")),
         failures=_count(annotations.get(FAILURES_ANNOTATION, ""), 0),
         lost=_count(annotations.get(LOST_ANNOTATION, ""), 0),
         spent_seconds=_count(annotations.get(SPENT_ANNOTATION, ""), 0),
@@ -211,14 +221,14 @@ def pod_fact(body: Body) -> PodFact:
     waiting, ended = state.get("waiting") or {}, state.get("terminated") or {}
     resources = _worker(body["spec"].get("containers")).get("resources") or {}
     return PodFact(
-        namespace=meta["namespace"],
+        namespace=shared(meta["namespace"]),
         name=meta["name"],
         uid=meta["uid"],
         version=int(meta["resourceVersion"]),
         job_uid=controller(meta, "Job").get("uid", ""),
         owner_uid=(meta.get("labels") or {}).get(UID_LABEL, ""),
         created_at=seconds(meta.get("creationTimestamp")),
-        phase=status.get("phase", "Pending"),
+        phase=shared(status.get("phase", "Pending")),
         deleting="deletionTimestamp" in meta,
         ip=status.get("podIP", ""),
         reason=status.get("reason", ""),
@@ -229,9 +239,10 @@ def pod_fact(body: Body) -> PodFact:
         waiting=waiting.get("reason", ""),
         waiting_message=waiting.get("message", "")[:MESSAGE_LIMIT],
         exit_code=ended.get("exitCode"),
+        ended_at=seconds(ended.get("finishedAt")),
         exit_reason=ended.get("reason", ""),
         termination=ended.get("message", "")[-TERMINATION_LIMIT_BYTES:],
-        memory_limit=str((resources.get("limits") or {}).get("memory", "")),
+        memory_limit=shared(str((resources.get("limits") or {}).get("memory", ""))),
     )
 
 
@@ -253,5 +264,17 @@ def _count(text: str, otherwise: int) -> int:
     return int(text) if text.isdecimal() and text.isascii() and len(text) < 10 else otherwise
 
 
-def _json(value: object) -> bytes:
-    return json.dumps(value or {}, separators=(",", ":")).encode()
+def packed(value: object) -> bytes:
+    """A part of an object, as small as it can cheaply be kept; nothing is kept as an empty object."""
+    return zlib.compress(to_json(value or {}))
+
+
+def unpacked(data: bytes) -> bytes:
+    """The JSON again."""
+    return zlib.decompress(data)
+
+
+@lru_cache(maxsize=1024)
+def shared(text: str) -> str:
+    """One string for all that are equal, as long as it comes up often: `sys.intern` never forgets in Python 3.12."""
+    return text

@@ -17,7 +17,7 @@ from strop_api.rules import InvalidSpec, check_support, validate, warnings
 from strop_api.status import ModelOptimizationStatus, RunStatus
 from strop_api.support import THIS_BUILD
 from strop_operator.cache import Cache
-from strop_operator.facts import JobFact, Key, PodFact, ResourceFact
+from strop_operator.facts import JobFact, Key, PodFact, ResourceFact, unpacked
 from strop_operator.pods import counted
 from strop_operator.policy import Grant, Refusal, resolve
 
@@ -67,7 +67,6 @@ class Observed:
     """Places taken in the namespace."""
     ahead: int = 0
     """Resources whose turn for a place comes first."""
-    synced: bool = True
     looked: frozenset[Look] = field(default=frozenset())
     before_start: bool = True
     """The resource is older than this process: an unseen Job may exist."""
@@ -125,7 +124,7 @@ def observe(cache: Cache, key: Key, operator_namespace: str, now: float) -> Obse
     fact = cache.resources.get(key)
     if fact is None:
         return None
-    status = _status(fact.status)
+    status = _status(unpacked(fact.status))
     seen = _identified(Observed(fact, status, now))
     jobs, pods = cache.jobs.of(fact.uid), cache.pods.of(fact.uid)
     whose, until = cache.conflicts.get(key, ("", 0.0))
@@ -172,14 +171,15 @@ class Understood:
     warnings: tuple[str, ...] = ()
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=128)
 def understand(data: bytes) -> Understood:
-    """The spec in JSON; with a problem when it contradicts itself or asks for more than this release can do."""
-    document = {"apiVersion": API_VERSION, "kind": KIND, "spec": json.loads(data)}
+    """The packed spec; with a problem when it contradicts itself or asks for more than this release can do."""
+    text = unpacked(data)
+    document = {"apiVersion": API_VERSION, "kind": KIND, "spec": json.loads(text)}
     try:
         spec = validate(document, cluster=True)
     except InvalidSpec as error:
-        spec_ = _parsed(data)
+        spec_ = _parsed(text)
         hash_ = spec_hash(spec_) if spec_ is not None else ""
         return Understood(spec_, Refusal(Reason.INVALID_SPEC, _cut(str(error))), hash_)
     problems = check_support(spec, THIS_BUILD)
@@ -229,9 +229,9 @@ def _grant(seen: Observed, cache: Cache, operator_namespace: str) -> Grant | Ref
 
 @lru_cache(maxsize=256)
 def _policy(namespace: str, data: bytes) -> OptimizationPolicySpec | Refusal:
-    """The policy in JSON, read once for each of its versions."""
+    """The packed policy, read once for each of its versions."""
     try:
-        return OptimizationPolicySpec.model_validate_json(data)
+        return OptimizationPolicySpec.model_validate_json(unpacked(data))
     except ValidationError as error:
         where = f"OptimizationPolicy {namespace}/{POLICY_NAME}"
         return Refusal(Reason.NO_POLICY, f"{where} cannot be understood: {describe(error)}")
@@ -244,11 +244,3 @@ def describe(error: ValidationError) -> str:
         place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in problem["loc"])
         lines.append(f"spec{place}: {problem['msg']}")
     return "; ".join(lines)
-
-
-def status_of(fact: ResourceFact) -> tuple[str, bool]:
-    """The reason of Ready, and whether it is True; empty before the first status."""
-    for condition in json.loads(fact.status).get("conditions", []):
-        if condition.get("type") == "Ready":
-            return condition.get("reason", ""), condition.get("status") == "True"
-    return "", False

@@ -39,7 +39,8 @@ class Reconciler:
     _told_progress: dict[Key, float] = field(default_factory=dict)
 
     async def work(self) -> None:
-        """One worker: takes keys for ever. No error ends it."""
+        """One worker: takes keys for ever, as soon as everything has been listed. No error ends it."""
+        await self.watches.filled()
         while True:
             key = await self.queue.take()
             began = time.perf_counter()
@@ -105,7 +106,6 @@ class Reconciler:
                 seen,
                 looked=looked,
                 warning=warning,
-                synced=self.watches.synced,
                 before_start=seen.fact.created_at <= self.started_at,
             )
             decision = decide(seen)

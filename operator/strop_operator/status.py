@@ -18,7 +18,7 @@ from strop_api.status import (
     TargetStatus,
 )
 from strop_operator.decide import Action, Decision, outcome
-from strop_operator.facts import JobFact, timestamp
+from strop_operator.facts import JobFact, timestamp, unpacked
 from strop_operator.observe import Observed
 
 RECONCILING = frozenset(
@@ -130,7 +130,8 @@ def _run(seen: Observed, decision: Decision, job: JobFact) -> RunStatus:
     known, launched = seen.run, decision.action is Action.LAUNCH
     if known is not None and known.finished_at is not None and not launched:
         return known
-    pods = [p.name for p in seen.pods if p.job_uid == job.uid]
+    # While it starts nothing is to be read in the pod, and its name alone is not worth a write.
+    pods = [p.name for p in seen.pods if p.job_uid == job.uid and decision.reason is not Reason.LAUNCHED]
     resumed = known is not None and known.finished_at is None
     started = known.started_at if known is not None and resumed else timestamp(job.created_at or seen.now)
     return RunStatus(
@@ -225,6 +226,6 @@ def merge_patch(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]
 
 
 def known(data: bytes) -> dict[str, Any]:
-    """The status as the API server has it."""
-    document = json.loads(data)
+    """The packed status, as the API server has it."""
+    document = json.loads(unpacked(data))
     return document if isinstance(document, dict) else {}

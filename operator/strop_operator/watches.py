@@ -1,5 +1,6 @@
 """Knows how kopf's watches fare: which have listed, when each last showed life. Seen from its HTTP session."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -18,12 +19,17 @@ class Watches:
         now = time.monotonic()
         self._alive = dict.fromkeys(paths, now)
         self._listed: set[str] = set()
+        self._filled = asyncio.Event()
         self._relisted = relisted
 
     @property
     def synced(self) -> bool:
         """Whether every path has been listed once."""
         return len(self._listed) == len(self._alive)
+
+    async def filled(self) -> None:
+        """Wait until every path has been listed once: what is not known until then may exist."""
+        await self._filled.wait()
 
     def ages(self) -> dict[str, float]:
         """Seconds since each watch last showed life, by the resource's plural."""
@@ -54,6 +60,8 @@ class Watches:
         self._alive[path] = time.monotonic()
         if "watch" in params.url.query:
             self._listed.add(path)
+            if self.synced:
+                self._filled.set()
         elif path in self._listed and "continue" not in params.url.query:
             self._relisted()
 

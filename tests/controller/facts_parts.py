@@ -1,6 +1,5 @@
 """Facts for tests of judgement: a resource, its Job, its pod, as the caches would hold them."""
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +10,7 @@ from strop_api.optimization import ModelOptimizationSpec
 from strop_api.policy import OptimizationPolicySpec
 from strop_api.status import ModelOptimizationStatus
 from strop_operator.decide import OUTCOMES
-from strop_operator.facts import JobFact, PodFact, ResourceFact, timestamp
+from strop_operator.facts import JobFact, PodFact, ResourceFact, packed, timestamp
 from strop_operator.observe import Look, Observed
 from strop_operator.policy import Grant, resolve
 
@@ -34,12 +33,12 @@ def grant(model: ModelOptimizationSpec = SPEC_MODEL, **changes: Any) -> Grant:
 
 
 def resource(**changes: Any) -> ResourceFact:
-    fact = ResourceFact("team", "digits", UID, 10, 1, NOW - 100, False, "", json.dumps(SPEC).encode(), b"{}")
+    fact = ResourceFact("team", "digits", UID, 10, 1, NOW - 100, False, "", packed(SPEC), packed({}))
     return replace(fact, **changes)
 
 
 def job(**changes: Any) -> JobFact:
-    fact = JobFact("team", "digits-0123456789", "job-uid", 11, UID, "digits", RUN, 1, "image@sha256:1", NOW - 60)
+    fact = JobFact("team", "digits-0123456789", "job-uid", 11, UID, RUN, 1, "image@sha256:1", NOW - 60)
     return replace(fact, **changes)
 
 

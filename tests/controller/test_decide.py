@@ -18,6 +18,7 @@ from strop_operator.decide import (
     Action,
     decide,
 )
+from strop_operator.facts import packed
 from strop_operator.observe import Look, Observed
 from strop_operator.pods import explain
 from strop_operator.policy import Refusal
@@ -35,7 +36,6 @@ ROW = tuple[dict[str, Any], Action, Reason | None]
 
 TABLE_OF_DECISIONS: dict[str, ROW] = {
     "nothing stands in the way": ({}, LAUNCH, Reason.LAUNCHED),
-    "the caches are not filled": ({"synced": False}, WAIT, None),
     "the resource is being deleted": ({"fact": resource(deleting=True), "jobs": (job(),)}, WAIT, None),
     "settled, nothing left": ({"status": status("Published", finished=True)}, WAIT, Reason.PUBLISHED),
     "published, its Job is left": (
@@ -121,6 +121,15 @@ TABLE_OF_DECISIONS: dict[str, ROW] = {
     "running": ({"jobs": (job(),), "pods": (POD_AT_WORK,)}, WAIT, Reason.RUNNING),
     "running, and the policy is gone": (
         {"jobs": (job(),), "pods": (POD_AT_WORK,), "grant": NO_POLICY}, WAIT, Reason.RUNNING,
+    ),
+    "the worker ended a moment ago": (
+        {"jobs": (job(),), "pods": (replace(GOOD, ended_at=NOW - 1),)}, WAIT, None,
+    ),
+    "the worker ended, and no Job follows": (
+        {"jobs": (job(),), "pods": (replace(GOOD, ended_at=NOW - 6),)}, WAIT, Reason.RUNNING,
+    ),
+    "the node's clock is ahead": (
+        {"jobs": (job(),), "pods": (replace(GOOD, ended_at=NOW + 600),)}, WAIT, Reason.RUNNING,
     ),
     "an attempt failed": (
         {"jobs": (job(),), "pods": (pod(phase="Failed", exit_code=12),)}, WAIT, Reason.RETRYING,
@@ -255,7 +264,7 @@ def test_a_run_hashed_by_another_rule_is_left_alone(monkeypatch: pytest.MonkeyPa
     old = status("Published", finished=True, run="aaaaaaaaaa")
     assert old.run is not None
     old = old.model_copy(update={"run": old.run.model_copy(update={"hash_version": 99})})
-    cache.put_resource(replace(fact, status=old.model_dump_json(by_alias=True, exclude_none=True).encode()))
+    cache.put_resource(replace(fact, status=packed(old.model_dump(mode="json", by_alias=True, exclude_none=True))))
     observed = module.observe(cache, fact.key, "strop-system", NOW)
     assert isinstance(observed, Observed)
     assert decide(observed).reason is Reason.PUBLISHED

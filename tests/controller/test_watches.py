@@ -45,6 +45,21 @@ def test_the_caches_are_filled_when_every_list_is_followed_by_its_watch() -> Non
     assert watches.synced
 
 
+def test_nothing_is_judged_before_everything_is_listed() -> None:
+    """Each resource would be looked at again and again while thousands are still being listed."""
+    watches = Watches(PATHS, lambda: None)
+
+    async def work() -> bool:
+        waiting = asyncio.create_task(watches.filled())
+        await ask(watches, PATHS[0] + "?watch=true")
+        before = waiting.done()
+        await ask(watches, PATHS[1] + "?watch=true")
+        await asyncio.wait_for(waiting, 5)
+        return before
+
+    assert not asyncio.run(work())
+
+
 def test_a_second_listing_casts_doubt_on_what_was_known() -> None:
     """Objects deleted between a broken watch and the next list are told by nobody."""
     doubts: list[int] = []

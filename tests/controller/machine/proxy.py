@@ -36,10 +36,17 @@ class Fault(StrEnum):
     WATCH_GONE = "the next watch is told 410"
     DUPLICATED = "the next event comes twice"
     STALE = "the next event is followed by the one before it"
+    LATE = "the next event comes late"
+    LIST_GONE = "the next list is refused with 410"
 
 
 ON_WRITES = (Fault.KILL_BEFORE_WRITE, Fault.KILL_AFTER_WRITE, Fault.CONFLICT, Fault.BROKEN, Fault.ANSWER_LOST)
-ON_EVENTS = (Fault.DUPLICATED, Fault.STALE)
+REFUSALS = {
+    Fault.CONFLICT: (409, "Conflict"),
+    Fault.BROKEN: (500, "InternalError"),
+    Fault.THROTTLED: (429, "TooManyRequests"),
+    Fault.LIST_GONE: (410, "Expired"),
+}
 
 
 @dataclass
@@ -152,7 +159,8 @@ class Proxy:
             return await self._watch(request)
         lease = "/leases" in request.path
         writes = request.method != "GET" and not lease
-        fault = None if lease else self._take(Fault.THROTTLED, Fault.SLOW, *(ON_WRITES if writes else ()))
+        lists = (Fault.LIST_GONE,) if "limit" in request.query else ()
+        fault = None if lease else self._take(Fault.THROTTLED, Fault.SLOW, *(ON_WRITES if writes else lists))
         if writes:
             self.busy_at = time.monotonic()
         self._under_way += writes
@@ -168,7 +176,7 @@ class Proxy:
         if fault is Fault.KILL_BEFORE_WRITE:
             self.kill()
             return _hang_up(request)
-        if fault in (Fault.CONFLICT, Fault.BROKEN, Fault.THROTTLED):
+        if fault in REFUSALS:
             return _refusal(fault)
         async with self._session.request(
             request.method, self._server + request.path_qs, data=body or None, headers=_passed_on(request.headers)
@@ -211,6 +219,8 @@ class Proxy:
             response.set_status(answer.status)
             await response.prepare(request)
             async for line in answer.content:
+                if self._take(Fault.LATE):
+                    await asyncio.sleep(SLOW_SECONDS)
                 await response.write(line)
                 if self._take(Fault.DUPLICATED):
                     await response.write(line)
@@ -230,11 +240,7 @@ def _hang_up(request: web.Request) -> web.StreamResponse:
 
 
 def _refusal(fault: Fault) -> web.Response:
-    code, reason = {
-        Fault.CONFLICT: (409, "Conflict"),
-        Fault.BROKEN: (500, "InternalError"),
-        Fault.THROTTLED: (429, "TooManyRequests"),
-    }[fault]
+    code, reason = REFUSALS[fault]
     document = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code}
     headers = {"Retry-After": "1"} if code == 429 else {}
     return web.json_response(document | {"message": "planned"}, status=code, headers=headers)

@@ -163,6 +163,14 @@ class Machine(RuleBasedStateMachine):
         if self.world.second.process is None:
             self.world.second.start()
 
+    @rule(chance=st.integers(0, 9))
+    def the_api_server_dies(self, chance: int) -> None:
+        """It takes seconds to come back: seldom."""
+        if chance == 0:
+            processes = self.world.plane.processes
+            processes.restart("apiserver", "KILL")
+            processes.await_ready("apiserver", self.space.api.ready, 60)
+
     @rule()
     def revive(self) -> None:
         self.world.revive()
