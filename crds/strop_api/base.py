@@ -105,5 +105,5 @@ SUFFIXES = {
 
 def quantity(text: str) -> float:
     """A Kubernetes quantity as a number: bytes for memory, cores for CPU. `700m` is `0.7` to the last bit."""
-    digits = text.rstrip("mkMGTi")
+    digits = text.rstrip("mkKMGTi")
     return float(Fraction(digits) * SUFFIXES[text[len(digits) :]])

@@ -172,7 +172,7 @@ def _conclude(walk: Walk) -> Finished:
         artifact=judged.artifact,
         built=judged.built,
         rows=walk.rows,
-        warnings=plan.warnings,
+        warnings=(*plan.warnings, *judgement.notes),
         report=uris[0],
         model_digest=walk.done[plan.model].record.digest,
         realised_precision=realised_precision(request.spec, plan.target, judged.verify.facts if judged.verify else {}),
@@ -306,10 +306,21 @@ def _report_if_possible(walk: Walk, outcome: Outcome, message: str) -> tuple[str
     if outcome in (Outcome.EVICTED, Outcome.STORE_FAILED, Outcome.DISK_FULL):
         return ()
     try:
+        if _has_published(walk):  # a measurement that is taken again and cut short takes nothing of that back
+            return ()
         return _report(walk, outcome, message)
     except Exception as error:  # the run's own trouble is what must be told
         log.warning("no report was written: %s", redact(repr(error), walk.shop.secrets))
         return ()
+
+
+def _has_published(walk: Walk) -> bool:
+    """Whether this very run was published before, and its report says so."""
+    try:
+        result = Result.model_validate_json(walk.shop.store.read(join(reports_uri(walk), RESULT), RESULT_LIMIT_BYTES))
+    except (ObjectMissing, ValidationError):
+        return False
+    return result.outcome is Outcome.PUBLISHED
 
 
 def reports_uri(walk: Walk) -> str:

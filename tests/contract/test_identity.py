@@ -9,6 +9,7 @@ from tests.contract.documents import MINIMAL, Document
 from tests.contract.edits import put
 from tests.contract.server import Server
 
+from strop_api.base import quantity
 from strop_api.identity import job_name, run_id, spec_hash
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.schema import Node, structural, walk
@@ -182,3 +183,11 @@ def test_a_job_name_is_a_dns_label(name: str) -> None:
     assert made[0].isalnum()
     assert made[-1].isalnum()
     assert set(made) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+
+
+@pytest.mark.parametrize(
+    ("text", "bytes_"), [("4Ki", 4096), ("1k", 1000), ("1Mi", 1 << 20), ("2Gi", 2 << 30), ("3", 3)]
+)
+def test_a_quantity_is_read_with_every_suffix_that_kubernetes_has(text: str, bytes_: int) -> None:
+    """A spec that admission takes would crash whoever reads it."""
+    assert quantity(text) == bytes_

@@ -33,6 +33,8 @@ from strop_job.stages import Artifact, ArtifactKind
 ENGINE_FILE = "engine.onnx"
 EXTERNAL_FILE = "engine.onnx.data"
 ERRORS_ONLY = 3
+UNASKED = ("WeightBiasQuantization",)
+"""Quantizes float weights that it finds between integer layers: those that a spec excludes, too."""
 LEVELS = {
     GraphOptimization.DISABLE: ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
     GraphOptimization.BASIC: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
@@ -174,7 +176,9 @@ class OnnxRuntimeBackend:
         self.check(target)
         options.add_session_config_entry(RECORD_PLACEMENT, "1")
         try:
-            session = ort.InferenceSession(str(path), options, providers=providers_for(target))
+            session = ort.InferenceSession(
+                str(path), options, providers=providers_for(target), disabled_optimizers=list(UNASKED)
+            )
         except REFUSED as error:
             raise refused(path, error) from error
         require_placement(session, target)

@@ -24,6 +24,7 @@ from strop_job.judgement.headline import (
     compare,
     latency_figures,
     metric_figures,
+    sparsity_notes,
     speed_notes,
     speedup_figures,
 )
@@ -71,10 +72,11 @@ class Judgement:
 
     @property
     def message(self) -> str:
-        """The first things to say: each gate that did not pass, or that all did."""
+        """The first things to say: each gate that was missed, else each without a figure, or that all passed."""
         if self.passed:
             return f"all {len(self.gates)} gates passed"
-        return "; ".join(gate.message for gate in self.gates if gate.verdict is not GateVerdict.PASSED)
+        missed = [gate.message for gate in self.gates if gate.verdict is GateVerdict.MISSED]
+        return "; ".join(missed or [gate.message for gate in self.gates if gate.verdict is not GateVerdict.PASSED])
 
 
 def judge(
@@ -103,13 +105,14 @@ def judge_evidence(spec: ModelOptimizationSpec, target: Target, seen: Evidence) 
         speedup=speedup_figures(comparison, over),
         throughput=throughput_figures(seen.capacity),
         peak_memory_bytes=seen.capacity.held_bytes(on_device=target.accelerator is not None) if seen.capacity else None,
-        notes=tuple(
-            speed_notes(
+        notes=(
+            *speed_notes(
                 seen.latencies,
                 case.asked,
                 spec.seed,
                 said=baseline(seen.latencies, over) if _speed_is_said(verdicts) else None,
-            )
+            ),
+            *sparsity_notes(seen.latencies, spec.seed),
         ),
     )
 

@@ -202,10 +202,18 @@ def _refuse_versions(model: onnx.ModelProto) -> None:
             field=FIELD,
             mend=f"export with opset {MIN_OPSET} to {MAX_OPSET}",
         )
+    if model.ir_version > onnx.IR_VERSION:
+        raise Unsupported(
+            f"the model's IR version is {model.ir_version}; this worker reads up to {onnx.IR_VERSION}",
+            field=FIELD,
+            mend="export with an older version of onnx, or lower ir_version where the opset allows it",
+        )
 
 
 def _refuse_operators(model: onnx.ModelProto) -> None:
-    unknown = sorted({_operator(n) for n in nodes(model.graph) if not _known(n, model)})
+    unknown = sorted(
+        {f"{_operator(n)} (`{n.name}`)" if n.name else _operator(n) for n in nodes(model.graph) if not _known(n, model)}
+    )
     if unknown:
         raise Unsupported(
             f"operators that no runtime of this worker knows: {', '.join(unknown[:8])}",

@@ -10,12 +10,15 @@ from strop_job.stages import WHOLE_SECONDS, Artifact, Stage, StageContext
 
 
 def compile_stage(name: str, graph: str, spec: ModelOptimizationSpec, target: Target) -> Stage:
-    """The graph of stage `graph` to ENGINE. Facts: as `Backend.compile` says, and the runtime's own."""
+    """The graph of stage `graph` to ENGINE. Facts: as `Backend.compile` says, and the runtime's own.
+
+    `target` is one of the spec's, or differs from it in its options alone.
+    """
     return Stage(
         name=name,
         kind="Compile",
-        version=2,
-        run=partial(run_compile, graph=graph),
+        version=3,
+        run=partial(run_compile, graph=graph, target=target),
         parameters={
             "target": target.model_dump(mode="json", by_alias=True, exclude={"name", "optional"}),
             "inputs": [tensor.model_dump(mode="json", by_alias=True) for tensor in spec.model.inputs],
@@ -29,9 +32,8 @@ def compile_stage(name: str, graph: str, spec: ModelOptimizationSpec, target: Ta
     )
 
 
-def run_compile(context: StageContext, graph: str) -> Artifact:
+def run_compile(context: StageContext, graph: str, target: Target) -> Artifact:
     """Refuses the wrong machine, then compiles."""
-    target = context.target
-    require(target, context.spec.targets.index(target), this_machine())
+    require(target, context.spec.targets.index(context.target), this_machine())
     work = Compilation(context.inputs[graph], context.spec.model, target, context.folder, context.report, context.cache)
     return backend_for(target.runtime).compile(work)

@@ -227,3 +227,25 @@ def test_weights_beyond_a_protobufs_limit_lie_beside_the_graph(
     engine = bench.run(compile_stage("compile", "int8", bench.spec, CPU))
     assert engine.files[0] == "engine.onnx"
     np.testing.assert_allclose(run(engine), run(made, optimized=False), rtol=0.05, atol=0.05)
+
+
+def test_a_layer_that_the_spec_excludes_stays_in_floats(cnn: Callable[..., Bench]) -> None:
+    """ONNX Runtime quantizes weights that it finds between integer layers: worse than the quantizer, and unasked."""
+    model, random = small_cnn(), np.random.default_rng(3)
+    for name in ("w1", "w2"):
+        values = 0.2 * random.standard_normal((16, 16, 3, 3)).astype(np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(values, name))
+    later = [
+        helper.make_node("Conv", [source, name, "b"], [made], name=name, pads=[1, 1, 1, 1])
+        for source, name, made in (("active", "w1", "one"), ("one", "w2", "two"))
+    ]
+    nodes = [*model.graph.node[:3], *later, *model.graph.node[3:]]
+    nodes[5].input[0] = "two"
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    bench = cnn(model, method="Static", exclude_nodes=["w1"])
+    bench.run(quantize_stage(bench.spec.steps[0], "export", bench.spec, CPU))
+    engine = bench.run(compile_stage("compile", "int8", bench.spec, CPU))
+    layers = ORT.inspect(engine, CPU, {"image": (4, 3, 16, 16)}).layers
+    assert layers is not None
+    assert sorted(layer.number_format.value for layer in layers if layer.macs) == ["fp32", "int8", "int8", "int8"]
