@@ -4,9 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import openvino as ov
-
 from strop_job.backends import openvino_graphs
+from strop_job.backends.openvino_library import ov
 from strop_job.stages import Artifact
 from strop_job.verification.marking import Spot
 

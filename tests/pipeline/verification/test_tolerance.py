@@ -56,3 +56,13 @@ def test_the_smallest_failing_size_is_looked_into() -> None:
 def test_a_size_without_a_number_is_a_failure() -> None:
     """NaN is beyond no bound by comparison, and would be looked for nowhere."""
     assert nearest_failure([Point({}, math.nan, None)], 0.1) is not None
+
+
+@pytest.mark.parametrize(
+    ("own", "noise", "bound"),
+    [(0.1, 0.02, 0.04), (0.1, 1e-6, 0.025), (0.1, 0.2, 0.075), (1e-3, 1e-7, FLOAT_TOLERANCE)],
+)
+def test_an_integer_graph_may_differ_by_its_rounding_noise_and_no_more(own: float, noise: float, bound: float) -> None:
+    """A share of the quantization error alone passes an engine with one wrong layer of forty."""
+    seen = [Point({}, 0.0, own, noise)]
+    assert tolerance(seen, integer=True, half=False) == pytest.approx(bound)
