@@ -78,7 +78,7 @@ METHODS: dict[QuantizeMethod, str] = {
     M.DYNAMIC: "weights are stored as integers; the range of an activation is taken anew in every call",
     M.CAST: "weights and activations are converted to a shorter floating point format",
     M.WEIGHT_ONLY: "weights are rounded to nearest in groups of `groupSize`, each with its own scale; activations stay "
-    "as they are",
+    "as they are, but on ONNX Runtime, whose product rounds them to 8-bit integers in blocks (`accuracy_level=4`)",
     M.QAT: "the model is trained with rounding simulated",
     M.AUTO: "several recipes are tried on the validation set",
 }

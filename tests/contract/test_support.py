@@ -66,6 +66,11 @@ def test_every_method_is_explained() -> None:
     assert METHODS.keys() == set(QuantizeMethod)
 
 
+def test_what_four_bits_do_to_activations_is_told() -> None:
+    """ONNX Runtime's product rounds them, which costs accuracy that "weights only" would not lead anyone to expect."""
+    assert "on ONNX Runtime, whose product rounds them to 8-bit integers" in METHODS[QuantizeMethod.WEIGHT_ONLY]
+
+
 @pytest.mark.parametrize(
     ("runtime", "accelerated", "arch", "format_"),
     [

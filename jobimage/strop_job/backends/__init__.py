@@ -33,7 +33,7 @@ class Traits:
     extra: str
     """Optional dependencies of the distribution that hold its libraries."""
     libraries: tuple[str, ...]
-    """Distributions whose versions shape the engine's bytes."""
+    """Distributions whose versions shape the engine's bytes and facts."""
     starts_from: ArtifactKind
     """What the export must yield."""
     quantizes_to: ArtifactKind
@@ -58,14 +58,14 @@ TRAITS: dict[Runtime, Traits] = {
     Runtime.TENSORRT: Traits(
         "strop_job.backends.tensorrt:TensorRTBackend",
         "tensorrt",
-        ("tensorrt",),
+        ("tensorrt", "onnxruntime", "onnxruntime-gpu", "onnx"),
         ArtifactKind.ONNX_GRAPH,
         ArtifactKind.ONNX_GRAPH,
     ),
     Runtime.TENSORRT_RTX: Traits(
         "strop_job.backends.tensorrt:TensorRTRTXBackend",
         "rtx",
-        ("tensorrt-rtx",),
+        ("tensorrt-rtx", "onnxruntime", "onnxruntime-gpu", "onnx"),
         ArtifactKind.ONNX_GRAPH,
         ArtifactKind.ONNX_GRAPH,
     ),

@@ -1,6 +1,7 @@
 """What a compiled OpenVINO model computes with: kernels from its execution graph, compute from the IR's shapes."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,8 +17,11 @@ KERNELS = frozenset(
 )
 """Kinds of layers that multiply matrices; `Subgraph` is generated code for several operations at once."""
 RECURRENT = frozenset({"LSTMSequence", "GRUSequence", "RNNSequence", "LSTMCell", "GRUCell", "RNNCell"})
-UNCOUNTED = frozenset({"If", "Loop", "TensorIterator", "ScaledDotProductAttention", "Einsum", "DeformableConvolution"})
-"""Compute that is not counted; an engine that has some says so."""
+COUNTED = COMPUTE | RECURRENT
+UNCOUNTED = frozenset({"If", "Loop", "TensorIterator", "Einsum"})
+"""Compute that is not counted; an engine that has some says so, as of what MULTIPLIES finds."""
+MULTIPLIES = re.compile(r"Attention|MatMul|Conv(?!ert)|MOE|MoE|LSTM|GRU|RNN|FullyConnected")
+"""In the names of operations that multiply and accumulate; new ones come with every release of OpenVINO."""
 INTEGERS = frozenset({"i8", "u8"})
 FLOATS = {"f32": NumberFormat.FP32, "f16": NumberFormat.FP16, "bf16": NumberFormat.BF16}
 RENAMED = "/Dequantization"
@@ -46,17 +50,15 @@ def layers_of(execution: Any, model: Any) -> Found:
             work.setdefault(home, []).append(operation) if home else homeless.append(operation)
     layers = [layer for node in ran for layer in _layers(node, work.get(node.get_friendly_name(), []))]
     layers += [Layer(op.get_friendly_name(), op.get_type_name(), NumberFormat.UNKNOWN, macs_of(op)) for op in homeless]
-    uncounted = Counter(n.get_type_name() for n in operations(model) if n.get_type_name() in UNCOUNTED)
+    uncounted = Counter(n.get_type_name() for n in operations(model) if _is_uncounted(n))
     nodes = Counter(_info(node, "layerType") for node in ran)
     return Found(nodes, tuple(layers), uncounted, _note(uncounted, homeless))
 
 
 def macs_of(node: Any) -> int:
-    """Multiply-accumulates of an operation whose shapes are fixed; 0 for one that multiplies nothing."""
+    """Multiply-accumulates of an operation whose shapes are fixed; 0 for one that is not counted."""
     kind = node.get_type_name()
-    if kind not in COMPUTE and kind not in RECURRENT:
-        return 0
-    if any(port.get_partial_shape().is_dynamic for port in (*node.input_values()[:2], node.output(0))):
+    if kind not in COUNTED or _is_dynamic(node):
         return 0
     data, weight = (_shape(node.input_value(at)) for at in (0, 1))
     out = math.prod(_shape(node.output(0)))
@@ -73,6 +75,18 @@ def macs_of(node: Any) -> int:
             return math.prod(data) * math.prod(weight[2:])
         case _:
             return _recurrent_macs(node, data)
+
+
+def _is_dynamic(node: Any) -> bool:
+    return any(port.get_partial_shape().is_dynamic for port in (*node.input_values()[:2], node.output(0)))
+
+
+def _is_uncounted(node: Any) -> bool:
+    """Whether it multiplies, and how much is not known: its kind is none of those counted, or its shapes depend."""
+    kind = node.get_type_name()
+    if kind in COUNTED:
+        return _is_dynamic(node)
+    return kind in UNCOUNTED or MULTIPLIES.search(kind) is not None
 
 
 def _recurrent_macs(node: Any, data: tuple[int, ...]) -> int:

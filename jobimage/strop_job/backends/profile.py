@@ -6,6 +6,7 @@ inference does not know. Kernels that have pre-packed their weights no longer li
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,10 +37,19 @@ INTEGER_INSIDE = frozenset({"DynamicQuantizeMatMul", "DynamicQuantizeLSTM"})
 FOUR_BITS_INSIDE = frozenset({"MatMulNBits"})
 """Take floats and weights of 4 bits."""
 FLOATS = {"float": NumberFormat.FP32, "float16": NumberFormat.FP16, "bfloat16": NumberFormat.BF16}
-UNCOUNTED = frozenset({"Attention", "QAttention", "MultiHeadAttention", "Einsum"})
-"""Compute that is not counted; an engine that has some says so."""
-HEAVY = frozenset(CONV_WEIGHT_INPUT) | frozenset(RECURRENT_GATES) | MATMULS | UNCOUNTED
-"""All that multiplies and accumulates: what makes a model slow, and what a quantizer is for."""
+COUNTED = frozenset(CONV_WEIGHT_INPUT) | frozenset(RECURRENT_GATES) | MATMULS
+MULTIPLIES = re.compile(r"Attention|Einsum|Gemm|MatMul|Conv(?!ert)|MoE|LSTM|GRU|TRTKernel")
+"""In the names of operators that multiply and accumulate; new ones come with every release of ONNX Runtime."""
+
+
+def is_heavy(operator: str) -> bool:
+    """Whether it multiplies and accumulates: what makes a model slow, and what a quantizer is for."""
+    return operator in COUNTED or MULTIPLIES.search(operator) is not None
+
+
+def is_uncounted(operator: str) -> bool:
+    """Whether it is compute that is not counted; an engine that has some says so."""
+    return is_heavy(operator) and operator not in COUNTED
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,7 @@ class Compute:
     layers: tuple[Layer, ...]
     note: str
     uncounted: Mapping[str, int]
-    """Operators of UNCOUNTED that ran, and how often."""
+    """Operators that compute and are not counted, and how often each ran."""
 
 
 def node_counts(path: Path) -> Counter[str]:
@@ -65,10 +75,10 @@ def compute_by_format(profile: Path, engine: Path) -> Compute:
     uncounted: Counter[str] = Counter()
     for event in json.loads(profile.read_text()):
         arguments = event.get("args", {})
-        operator = arguments.get("op_name")
+        operator = arguments.get("op_name", "")
         if event.get("cat") != "Node" or not event["name"].endswith("_kernel_time"):
             continue
-        if operator in UNCOUNTED:
+        if is_uncounted(operator):
             uncounted[operator] += 1
         name = event["name"].removesuffix("_kernel_time")
         layers.append(

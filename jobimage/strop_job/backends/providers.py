@@ -14,7 +14,7 @@ from pathlib import Path
 import onnxruntime as ort
 
 from strop_api.targets import ExecutionProvider, OnnxRuntimeOptions, Target
-from strop_job.backends.profile import HEAVY
+from strop_job.backends.profile import is_heavy
 from strop_job.errors import Unsupported
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
@@ -106,9 +106,9 @@ def stray(placed: dict[str, list[Node]], provider: str) -> list[Node]:
     """Nodes that multiply and accumulate on another provider; TensorRT may leave some to CUDA, nobody to the CPU."""
     allowed = {TENSORRT, CUDA} if provider == TENSORRT else {provider}
     elsewhere: Iterable[Node] = (node for name, nodes in placed.items() if name not in allowed for node in nodes)
-    found = [node for node in elsewhere if node[1] in HEAVY]
+    found = [node for node in elsewhere if is_heavy(node[1])]
     if provider == TENSORRT and not placed.get(TENSORRT):
-        return [node for nodes in placed.values() for node in nodes if node[1] in HEAVY] or found
+        return [node for nodes in placed.values() for node in nodes if is_heavy(node[1])] or found
     return found
 
 

@@ -38,7 +38,7 @@ def check_graph_stage(spec: ModelOptimizationSpec, last: str) -> Stage:
             "dimensions": [dimension.model_dump(mode="json", by_alias=True) for dimension in model.dimensions],
         },
         needs=tuple(dict.fromkeys((EXPORT, last, EVALUATION))),
-        libraries=("onnxruntime", "numpy"),
+        libraries=("onnxruntime", "onnxruntime-gpu", "onnx", "numpy"),
         hardware=True,
         weight=1.0,
     )

@@ -81,6 +81,25 @@ def test_a_recurrent_layer_is_counted_by_step(bench: Callable[..., Bench]) -> No
     assert set(found.macs_by_format) == {"fp32"}
 
 
+def test_products_whose_size_depends_on_the_data_are_not_counted_as_nothing(bench: Callable[..., Bench]) -> None:
+    """Half of the model would weigh nothing, and a share of the other half be told as one of all."""
+    nodes = [
+        helper.make_node("MatMul", ["tokens", "w"], ["known"], name="known"),
+        helper.make_node("Exp", ["known"], ["positive"], name="positive"),
+        helper.make_node("NonZero", ["positive"], ["places"], name="places"),
+        helper.make_node("Cast", ["places"], ["numbers"], name="numbers", to=1),
+        helper.make_node("Transpose", ["numbers"], ["rows"], name="rows", perm=[1, 0]),
+        helper.make_node("MatMul", ["rows", "v"], ["made"], name="depends"),
+    ]
+    weights = [weight("w", 32, 32), weight("v", 3, 8)]
+    model = graph_of(nodes, {"tokens": ["batch", "tokens", 32]}, {"made": ["places", 8]}, weights)
+    found = inspect(bench(model))
+    assert found.uncounted == {"MatMul": 1}
+    assert found.note == "1 MatMul not counted"
+    assert found.macs_by_format == {"fp32": 2 * 8 * 32 * 32}
+    assert found.share(Precision.INT8) is None
+
+
 def test_a_call_that_fails_is_not_inspected(bench: Callable[..., Bench]) -> None:
     """A share nobody measured must not be told."""
     ready = bench(small_cnn())

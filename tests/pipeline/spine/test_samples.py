@@ -20,6 +20,7 @@ EXPECTED = {
     "minilm-fp16": 0,
     "minilm-int4": 0,
     "magika-rtx": 15,
+    "minilm-rtx": 15,
     "minilm-inductor-int8": 0,
     "minilm-openvino-int8": 0,
     "magika-openvino-int8": 0,
@@ -49,6 +50,38 @@ def test_a_sample_ends_as_it_says(prepared, tmp_path, name):
     assert ended.returncode == EXPECTED[name], ended.stdout + ended.stderr
     assert "report.html" in ended.stdout
     assert (prepared / "engines" / name).exists() is (EXPECTED[name] == 0)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_plan_of_a_sample_says_what_will_run_and_what_not(prepared, name):
+    """A newcomer plans before anything runs; what is left out must be told then, with its reason."""
+    told = planned(SAMPLES / f"{name}.yaml", prepared)
+    timed = EXPECTED[name] != 15
+    assert ("benchmark" in told) is timed
+    assert ("built, not measured: the engine is for devices of" in told) is not timed
+    assert not timed or "16-bit" in told or "is timed beside the original" in told
+
+
+def test_a_plan_says_which_device_formats_are_skipped_and_what_they_need(prepared, tmp_path):
+    """The run would end well, without the files that were asked for, and nobody told."""
+    sample = (SAMPLES / "minilm-openvino-int8.yaml").read_text()
+    asked = sample.replace("formats: [Engine]", "formats: [Engine, LiteRT, CoreML]")
+    assert asked != sample
+    (tmp_path / "asked.yaml").write_text(asked)
+    told = planned(tmp_path / "asked.yaml", prepared)
+    for wanted, needed in (("LiteRT", "litert-torch"), ("CoreML", "coremltools")):
+        assert f"spec.output.formats: {wanted} is skipped: this worker has no {needed}" in told
+    assert "STROP_DEVICE_PYTHON" in told
+    assert "bundle-litert" not in told
+
+
+def planned(spec: Path, store: Path) -> str:
+    """What `strop plan` says, without line breaks; no environment of device converters is named."""
+    environment = {name: value for name, value in os.environ.items() if name != "STROP_DEVICE_PYTHON"}
+    command = [sys.executable, "-m", "strop_job.cli", "plan", str(spec), "--store", str(store)]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return " ".join(ended.stdout.split())
 
 
 def test_inputs_that_are_there_already_are_not_made_again(prepared):

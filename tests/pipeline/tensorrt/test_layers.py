@@ -14,8 +14,8 @@ from onnx import TensorProto
 
 from strop_api.steps import Precision
 from strop_job.backends import Inspection, NumberFormat
+from strop_job.backends.tensorrt.compute import node_compute
 from strop_job.backends.tensorrt.layers import format_named, layers_of
-from strop_job.backends.tensorrt.reference import node_compute
 from strop_job.backends.tensorrt.weights import is_sparse, sparse_nodes
 from strop_job.errors import StropError
 

@@ -4,7 +4,8 @@ import pytest
 
 from strop_api.targets import HardwareCompatibility
 from strop_job.backends.tensorrt.needs import Device, needs, obstacle, rebuild
-from strop_job.backends.tensorrt.options import BuildOptions, options_of, without_sparsity
+from strop_job.backends.tensorrt.options import BuildOptions, options_of
+from strop_job.baselines import without_sparsity
 from strop_job.stages import Facts
 
 from .conftest import rtx_target, trt_target

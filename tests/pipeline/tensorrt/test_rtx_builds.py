@@ -5,12 +5,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from strop_api.support import RTX_CAPABILITIES
 from strop_api.targets import Runtime
 from strop_job.backends import backend_for
-from strop_job.backends.tensorrt import TensorRTRTXBackend, without_sparsity
+from strop_job.backends.tensorrt import TensorRTRTXBackend
+from strop_job.baselines import without_sparsity
 from strop_job.errors import Evicted, Unsupported
 from strop_job.stages import ArtifactKind
 
@@ -139,20 +140,56 @@ def test_an_engine_is_built_and_not_measured_without_its_gpu(rtx: TensorRTRTXBac
         rtx.open(engine, target, threads=1)
 
 
+def quantized_by_hand(value: np.ndarray, scale: np.ndarray, zero: np.ndarray) -> np.ndarray:
+    """Rounded to the zero point's type, and bounded by it."""
+    scaled = value.astype(np.float32) / scale.astype(np.float32)
+    if zero.dtype == np.int8:
+        return np.clip(np.rint(scaled), -128, 127).astype(np.int8)
+    return np.clip(scaled, -448, 448).astype(zero.dtype)
+
+
+def by_hand(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+    """The graph's answer by NumPy: every operator in fp32, its result rounded to the type the graph gives it."""
+    known: dict[str, np.ndarray] = {w.name: numpy_helper.to_array(w) for w in model.graph.initializer}
+    known[model.graph.input[0].name] = x
+    for node in model.graph.node:
+        first, *others = (known[name] for name in node.input)
+        wide = first.astype(np.float32)
+        match node.op_type:
+            case "Cast":
+                made = first.astype(helper.tensor_dtype_to_np_dtype(node.attribute[0].i))
+            case "MatMul":
+                made = (wide @ others[0].astype(np.float32)).astype(first.dtype)
+            case "Relu":
+                made = np.maximum(wide, 0).astype(first.dtype)
+            case "QuantizeLinear":
+                made = quantized_by_hand(first, *others)
+            case "DequantizeLinear":
+                made = (wide * others[0].astype(np.float32)).astype(others[0].dtype)
+            case _:
+                raise AssertionError(node.op_type)
+        known[node.output[0]] = made
+    return known[model.graph.output[0].name]
+
+
 @pytest.mark.parametrize("precision", [*PRECISIONS, "bf16"])
 def test_the_reference_computes_every_precision(rtx: TensorRTRTXBackend, work: Work, precision: str) -> None:
-    """Compile parity needs the same graph without TensorRT, in fp8 and bf16 too, and it must be near the fp32 one."""
-    plain = encoder()
+    """Compile parity needs the graph as it is written: a reference that does not round finds every engine wrong.
+
+    Sums may be taken in another order, which tips few roundings.
+    """
     graph = narrowed(encoder(), TensorProto.BFLOAT16) if precision == "bf16" else encoder(**PRECISIONS[precision])
     x = np.random.default_rng(1).standard_normal((2, 3, 16)).astype(np.float32)
-    answers = []
-    for model in (plain, graph):
-        session = rtx.open(work(model).graph, rtx_target(), threads=1, optimized=False)
-        (answer,) = session.run({"x": x.astype(session.inputs["x"])}).values()
-        answers.append(answer.astype(np.float64).ravel())
-        session.close()
-    cosine = answers[0] @ answers[1] / np.prod([np.linalg.norm(a) for a in answers])
-    assert cosine > 0.99
+    session = rtx.open(work(graph).graph, rtx_target(), threads=1, optimized=False)
+    given = x.astype(session.inputs["x"])
+    (answer,) = session.run({"x": given}).values()
+    session.close()
+    expected, plain = by_hand(graph, given).astype(np.float32), by_hand(encoder(), x)
+    near = np.isclose(answer.astype(np.float32), expected, rtol=1e-5, atol=1e-5)
+    assert near.mean() > 0.75
+    if precision != "fp32":
+        assert np.isclose(answer.astype(np.float32), plain, rtol=1e-5, atol=1e-5).mean() < 0.25
+        assert np.abs(answer - expected).max() < 0.5 * np.abs(plain - expected).max()
 
 
 def test_an_ahead_of_time_engine_names_what_loads_it(rtx: TensorRTRTXBackend, work: Work) -> None:

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from strop_job.backends.tensorrt import TensorRTRTXBackend
+from strop_job.backends.tensorrt import TensorRTRTXBackend, timing
 from strop_job.backends.tensorrt.compile import warnings
 from strop_job.backends.tensorrt.library import Heard, listener
 from strop_job.backends.tensorrt.timing import Origin, TimingCache, seal, unseal
+from strop_job.errors import DiskFull, InvalidInput, StoreFailed, StropError
+from strop_job.store import shared as store_cache
 from strop_job.store.local import LocalStore
 from strop_job.store.shared import StoredCache
 
@@ -61,6 +63,15 @@ def shared(tmp_path: Path) -> StoredCache:
     """The real cache of a namespace, in a folder."""
     (tmp_path / "strop-records").mkdir()
     return StoredCache(LocalStore(tmp_path), "s3://strop-records/team/caches")
+
+
+@pytest.fixture
+def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is logged, taken before the handlers: other libraries of this process switch them off."""
+    lines: list[str] = []
+    for logger in (timing.log, store_cache.log):
+        monkeypatch.setattr(logger, "warning", lambda text, *values: lines.append(text % values))
+    return lines
 
 
 def words(shared: StoredCache) -> set[str]:
@@ -132,6 +143,38 @@ def test_a_cache_that_cannot_be_trusted_is_replaced_and_reported(shared: StoredC
     assert why in warnings(heard, cache)[0]
     cache.keep(config)
     assert words(shared) == {"gemm"}
+
+
+def test_timings_that_cannot_be_merged_do_not_end_the_run(
+    shared: StoredCache, monkeypatch: pytest.MonkeyPatch, warned: list[str]
+) -> None:
+    """The plan is built by then: minutes of work would be lost for what only makes the next build faster."""
+
+    def refuse(*_: object) -> bool:
+        raise RuntimeError("the caches do not match")
+
+    build(shared, "conv")[0].keep(build(shared, "conv")[1])
+    cache, config, _ = build(shared, "gemm")
+    monkeypatch.setattr(FakeTiming, "combine", refuse)
+    cache.keep(config)
+    assert warned == [f"the timing cache {HERE.name} was not kept: RuntimeError: the caches do not match"]
+
+
+@pytest.mark.parametrize("error", [DiskFull, InvalidInput, StoreFailed])
+def test_a_store_that_takes_no_timings_does_not_end_the_run(
+    shared: StoredCache,
+    monkeypatch: pytest.MonkeyPatch,
+    warned: list[str],
+    error: type[StropError],
+) -> None:
+    """Whatever the store has against it: what it refuses is no part of the result."""
+
+    def refuse(*_: object) -> bool:
+        raise error("not here")
+
+    monkeypatch.setattr(LocalStore, "replace", refuse)
+    shared.update(HERE.name, lambda _: b"")
+    assert warned == [f"the cache {HERE.name} was not written: not here"]
 
 
 def test_a_cache_that_the_library_finds_foreign_is_discarded(shared: StoredCache) -> None:

@@ -5,7 +5,6 @@ times kernels, so it builds where its GPU is; TensorRT-RTX also builds ahead of 
 """
 
 from strop_job.backends.tensorrt.backend import TensorRTBackend, TensorRTRTXBackend
-from strop_job.backends.tensorrt.options import without_sparsity
 from strop_job.backends.tensorrt.session import TensorRTSession
 
-__all__ = ["TensorRTBackend", "TensorRTRTXBackend", "TensorRTSession", "without_sparsity"]
+__all__ = ["TensorRTBackend", "TensorRTRTXBackend", "TensorRTSession"]

@@ -55,15 +55,6 @@ def options_of(target: Target) -> BuildOptions:
     )
 
 
-def without_sparsity(target: Target) -> Target:
-    """The same target with `sparseWeights` off: what a benchmark compiles to see whether the flag helped."""
-    if target.runtime is Runtime.TENSORRT_RTX:
-        rtx = (target.tensorrt_rtx or TensorRTRTXOptions()).model_copy(update={"sparse_weights": False})
-        return target.model_copy(update={"tensorrt_rtx": rtx})
-    options = (target.tensorrt or TensorRTOptions()).model_copy(update={"sparse_weights": False})
-    return target.model_copy(update={"tensorrt": options})
-
-
 def field_of(target: Target, name: str = "") -> str:
     """Where an option of the target stands in the spec."""
     options = "tensorRTRTX" if target.runtime is Runtime.TENSORRT_RTX else "tensorRT"

@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import logging
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from strop_job.backends.tensorrt.library import Heard, Library
 from strop_job.stages import SharedCache
+
+log = logging.getLogger(__name__)
 
 MAGIC = b"strop timing cache 1\n"
 
@@ -72,11 +75,13 @@ class TimingCache:
         self.state = "shared" if payload and not self.discarded else "new"
 
     def keep(self, config: Any) -> None:
-        """Shares what this build measured, together with what others have shared meanwhile."""
-        timing = config.get_timing_cache()
-        if timing is None:
-            return
-        self._shared.update(self._origin.name, lambda newest: self._merged(config, timing, newest))
+        """Shares what this build measured, together with what others have shared meanwhile. Never raises."""
+        try:
+            timing = config.get_timing_cache()
+            if timing is not None:
+                self._shared.update(self._origin.name, lambda newest: self._merged(config, timing, newest))
+        except Exception as error:  # the plan is built: timings that are lost cost the next build time, no more
+            log.warning("the timing cache %s was not kept: %s: %s", self._origin.name, type(error).__name__, error)
 
     def _merged(self, config: Any, timing: Any, newest: bytes | None) -> bytes:
         payload, _ = unseal(newest, self._origin) if newest else (b"", "")

@@ -28,7 +28,7 @@ def run_openvino(context: StageContext, step: QuantizeStep, index: int, previous
     """Reads, rewrites, writes `model.xml` and `model.bin`, and proves what was written by running one batch.
 
     Facts: `precision`, `method`, `format`, `opTypes`, `excluded`, `cosine`, `scales`; int8 and int4: `quantized`; int8:
-    `preset`, `calibration`; casts: `inferencePrecision`, with which this processor computes.
+    `preset`, `calibration`. With what a cast computes on this processor is a fact of the engine.
     """
     before = context.inputs[previous]
     handler = _HANDLERS.get((step.precision, step.method))
@@ -133,7 +133,6 @@ def _cast(context: StageContext, step: QuantizeStep, index: int, before: Artifac
         "opTypes": [],
         "excluded": [],
         "scales": {"tensors": tensors},
-        "inferencePrecision": library.usable_precision(wanted),
     }
     return model, facts, synthetic_batch(context)
 

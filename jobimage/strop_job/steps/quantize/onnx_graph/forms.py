@@ -12,6 +12,8 @@ from strop_job.hardware import this_machine
 
 MATMUL_NBITS, BLOCKED_DEQUANTIZE = "MatMulNBits", "DequantizeLinear"
 """The two ways a graph carries weights of 4 bits: ONNX Runtime's own operator, and the standard one over blocks."""
+PRODUCTS = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
+"""What compilers for accelerators compute in integers, each operand behind its own Q/DQ pair."""
 
 
 def form_of(step: QuantizeStep, target: Target) -> IntegerFormat:
@@ -24,6 +26,16 @@ def form_of(step: QuantizeStep, target: Target) -> IntegerFormat:
 def float_bias(target: Target) -> bool:
     """Whether a bias stays in floating point."""
     return target.accelerator is not None or target.runtime in GPU_RUNTIMES
+
+
+def carriers(step: QuantizeStep, target: Target) -> frozenset[str] | None:
+    """Operators quantized where the spec names none; None: all that the method knows.
+
+    A compiler for accelerators places the integers itself between the products that carry them. Pairs around the rest
+    gain nothing there, and it refuses some, such as those around the scalar constant of a mask.
+    """
+    chosen = step.precision is Precision.INT8 and not step.op_types and float_bias(target)
+    return PRODUCTS if chosen else None
 
 
 def weights_of_seven_bits(step: QuantizeStep, target: Target) -> bool:
@@ -47,10 +59,12 @@ def four_bit_form(target: Target) -> str:
 def decisive(step: QuantizeStep, target: Target) -> dict[str, JsonValue]:
     """What of the target decides the bytes of a quantized graph; part of the record's key."""
     if step.precision is Precision.INT8:
+        narrowed = carriers(step, target)
         return {
             "format": form_of(step, target).value,
             "floatBias": float_bias(target),
             "reducedRange": weights_of_seven_bits(step, target),
+            **({"carriers": [*sorted(narrowed)]} if narrowed is not None else {}),
         }
     if step.precision is Precision.INT4:
         return {"format": four_bit_form(target)}

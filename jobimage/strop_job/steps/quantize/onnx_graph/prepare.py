@@ -101,8 +101,17 @@ def _forget_domains(model: onnx.ModelProto) -> None:
     model.opset_import.extend(kept)
 
 
-def select(step: QuantizeStep, index: int, prepared: Prepared, quantizable: Iterable[str]) -> Selection:
-    """Resolves the step's patterns. Raises InvalidInput, naming the field, for one that matches nothing."""
+def select(
+    step: QuantizeStep,
+    index: int,
+    prepared: Prepared,
+    quantizable: Iterable[str],
+    unnamed: frozenset[str] | None = None,
+) -> Selection:
+    """Resolves the step's patterns. Raises InvalidInput, naming the field, for one that matches nothing.
+
+    `unnamed` narrows what is quantized where the step names no operators.
+    """
     where = f"spec.steps[{index}].quantize"
     can = frozenset(quantizable)
     present = {node.op_type for node in prepared.model.graph.node}
@@ -112,7 +121,7 @@ def select(step: QuantizeStep, index: int, prepared: Prepared, quantizable: Iter
             raise InvalidInput(f"{op_type} cannot be quantized this way", field=field, mend=f"use {_listed(can)}")
         if op_type not in present:
             raise InvalidInput(f"the graph has no {op_type}", field=field, mend=f"it has {_listed(present & can)}")
-    wanted = tuple(step.op_types) or tuple(sorted(present & can))
+    wanted = tuple(step.op_types) or tuple(sorted(present & (can if unnamed is None else can & unnamed)))
     excluded = {
         n for at, p in enumerate(step.exclude_nodes) for n in _matches(p, f"{where}.excludeNodes[{at}]", prepared)
     }

@@ -18,7 +18,7 @@ from strop_job.hardware import this_machine
 from strop_job.stages import Artifact, ArtifactKind, StageContext
 from strop_job.steps.quantize.onnx_graph import bfloat, cast, dynamic, four_bits, fp8, static
 from strop_job.steps.quantize.onnx_graph.checks import prove, require_integers, scale_facts
-from strop_job.steps.quantize.onnx_graph.forms import form_of, four_bit_form, weights_of_seven_bits
+from strop_job.steps.quantize.onnx_graph.forms import carriers, form_of, four_bit_form, weights_of_seven_bits
 from strop_job.steps.quantize.onnx_graph.prepare import Prepared, Selection, prepare, select
 from strop_job.steps.quantize.samples import CalibrationBatches, synthetic_batch
 
@@ -29,7 +29,7 @@ def run_quantize(context: StageContext, step: QuantizeStep, index: int, previous
     context.report(0.0, "preparing the graph")
     with TemporaryDirectory(prefix="strop-quantize-", dir=context.folder) as scratch:
         prepared = prepare(before, Path(scratch))
-        selection = select(step, index, prepared, _quantizable(step, index, prepared))
+        selection = select(step, index, prepared, _quantizable(step, index, prepared), carriers(step, context.target))
         work = Work(context, step, index, prepared, selection, Path(scratch))
         made, own_facts, batch = _handler(step)(work)
     files = save(made, context.folder / MODEL_FILE)
