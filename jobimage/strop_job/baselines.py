@@ -1,15 +1,17 @@
 """Where 16-bit floats may beat FP32: there the best unquantized variant is not known before they were timed as well."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.steps import Precision, QuantizeMethod
 from strop_api.support import QUANTIZATIONS
 from strop_api.targets import Runtime, SpeedupOver, Target
 from strop_job.benchmark.variants import Variant
+from strop_job.errors import InvalidInput, Unsupported
 from strop_job.hardware import Hardware
 from strop_job.judgement.case import asked_precision
+from strop_job.stages import Artifact, Stage, StageContext
 
 R, P = Runtime, Precision
 HALVES = {Precision.FP16: Variant.FP16, Precision.BF16: Variant.BF16}
@@ -81,6 +83,31 @@ def half_baseline(spec: ModelOptimizationSpec, target: Target, hardware: Hardwar
     if row is None or not _takes(target.runtime, row.precision):
         return HalfBaseline(None, f"{target.runtime} gains no speed from 16-bit floats on this {arch} processor")
     return HalfBaseline(row.precision, row.why)
+
+
+def without_sparsity(target: Target) -> Target | None:
+    """The same target with `sparseWeights` off, to see whether the flag helps; None where it is off already."""
+    for name in ("tensorrt", "tensorrt_rtx"):
+        options = getattr(target, name)
+        if options is not None and options.sparse_weights:
+            return target.model_copy(update={name: options.model_copy(update={"sparse_weights": False})})
+    return None
+
+
+def as_baseline(stage: Stage, precision: Precision) -> Stage:
+    """The stage that makes the variant; what it cannot do is told of the gate, since no step of the spec asks."""
+
+    def run(context: StageContext) -> Artifact:
+        try:
+            return stage.run(context)
+        except (InvalidInput, Unsupported) as error:
+            raise type(error)(
+                f"the {precision.upper()} baseline cannot be made: {error.message}",
+                field="spec.gates.speedup.over",
+                mend="compare over Original",
+            ) from error
+
+    return replace(stage, run=run)
 
 
 def _takes(runtime: Runtime, precision: Precision) -> bool:

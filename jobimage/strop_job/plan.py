@@ -16,7 +16,7 @@ from strop_api.steps import RESERVED, RESERVED_PREFIXES, Precision, QuantizeMeth
 from strop_api.support import THIS_BUILD
 from strop_api.targets import Target
 from strop_job.backends import TRAITS
-from strop_job.baselines import HalfBaseline, half_baseline
+from strop_job.baselines import HalfBaseline, as_baseline, half_baseline, without_sparsity
 from strop_job.benchmark.variants import Variant
 from strop_job.disjoint import disjoint_stage
 from strop_job.errors import InvalidInput, Unsupported
@@ -35,6 +35,7 @@ from strop_job.steps.verify import verify_stage
 
 MODEL, EXPORT, VERIFY, BENCHMARK = "resolve-model", "export", "verify", "benchmark"
 COMPILE, COMPILE_ORIGINAL, CODE = "compile", "compile-original", "resolve-source"
+COMPILE_DENSE = "compile-dense"
 DISJOINT, CHECK_GRAPH = "check-data", "check-graph"
 YIELDS: Mapping[str, ArtifactKind] = {
     "resolve-model": ArtifactKind.SOURCE,
@@ -132,7 +133,7 @@ def _assemble(request: RunRequest, reach: Reach, hardware: Hardware) -> Plan:
         (*warnings(spec), *follows.warnings, *_of_the_machine(target, hardware)),
         follows.companions,
         unmeasured=unmeasured,
-        notes=tuple(_notes(unmeasured, half)),
+        notes=tuple(_notes(target, unmeasured, half)),
         kinds={stage.name: _yields(stage, target) for stage in stages},
     )
 
@@ -167,10 +168,13 @@ def _measured(spec: ModelOptimizationSpec, target: Target, last: str, half: Half
     if half.precision is not None and half.variant is not None:
         cast, compiled = f"cast-{half.precision}", f"compile-{half.precision}"
         stages += [
-            quantize_stage(_cast(cast, half.precision), EXPORT, spec, target),
+            as_baseline(quantize_stage(_cast(cast, half.precision), EXPORT, spec, target), half.precision),
             compile_stage(compiled, cast, spec, target),
         ]
         variants[half.variant] = compiled
+    if (dense := without_sparsity(target)) is not None:
+        stages.append(compile_stage(COMPILE_DENSE, last, spec, dense))
+        variants[Variant.DENSE] = COMPILE_DENSE
     return (*stages, verify_stage(spec, target, last), benchmark_stage(variants, spec, target))
 
 
@@ -181,8 +185,12 @@ def _handed_off(request: RunRequest, target: Target, last: str) -> HandOff:
     return hand_off(request, target, engine=COMPILE, graph=last, export=EXPORT, model=MODEL, code=code)
 
 
-def _notes(unmeasured: str, half: HalfBaseline | None) -> Iterator[str]:
+def _notes(target: Target, unmeasured: str, half: HalfBaseline | None) -> Iterator[str]:
     """What was chosen without being asked."""
+    if without_sparsity(target) is not None and not unmeasured:
+        yield "a second engine without sparseWeights is timed beside the first: whether the flag helps is measured"
+    elif without_sparsity(target) is not None:
+        yield "whether sparseWeights helps is not known: that takes a measurement"
     if unmeasured:
         yield f"{BUILT}{unmeasured}"
     if half is not None and half.precision is not None:

@@ -26,8 +26,6 @@ from strop_operator.watches import Watches
 
 log = logging.getLogger("strop_operator")
 
-NO_MEMO = ()
-"""kopf copies its memo for every object it sees; a copy of this is no new object."""
 COLLECTED_EACH = 10_000
 """New containers between two looks for garbage cycles. There are few cycles; a look at all facts takes 0.1 s."""
 TLS_SECONDS = 0.25
@@ -70,7 +68,7 @@ async def _serve(settings: Settings, access: Access, reconciler: Reconciler, lea
     try:
         await kopf.operator(
             registry=handlers.registry(access, reconciler, opened),
-            memo=NO_MEMO,
+            memories=handlers.NoMemories(),
             clusterwide=not settings.namespaces,
             namespaces=settings.namespaces,
             standalone=True,

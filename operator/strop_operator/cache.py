@@ -84,11 +84,12 @@ class Cache:
 
     def put_resource(self, fact: ResourceFact) -> bool:
         """Remember a resource unless it, or a newer version, is known; whether it is news."""
-        before = self.resources.get(fact.key)
+        key = fact.key
+        before = self.resources.get(key)
         if before is not None and before.uid == fact.uid and before.version >= fact.version:
             return False
-        self.resources[fact.key] = fact
-        self._keys[fact.uid] = fact.key
+        self.resources[key] = fact
+        self._keys.setdefault(fact.uid, key)
         return True
 
     def drop_resource(self, fact: ResourceFact) -> None:

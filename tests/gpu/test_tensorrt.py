@@ -15,7 +15,12 @@ from strop_api.model import ModelSource
 from strop_api.targets import Runtime, Target
 from strop_job.backends import Compilation
 from strop_job.backends.tensorrt import TensorRTBackend, TensorRTRTXBackend
+from strop_job.baselines import without_sparsity
+from strop_job.benchmark.measure import measure
+from strop_job.benchmark.protocol import Setup
+from strop_job.benchmark.rotation import Schedule
 from strop_job.errors import InvalidInput, Unsupported
+from strop_job.judgement.headline import sparsity_notes
 from strop_job.stages import Artifact, ArtifactKind
 from strop_job.store.local import LocalStore
 from strop_job.store.shared import StoredCache
@@ -151,3 +156,20 @@ def test_each_kind_of_plan_runs(tmp_path: Path, backend: Any, option: str) -> No
     expected = backend.open(asked.graph, target, threads=1, optimized=False).run(batch((4, 8)))["y"]
     np.testing.assert_allclose(session.run(batch((4, 8)))["y"], expected, atol=TOLERANCE * np.abs(expected).max())
     session.close()
+
+
+def test_whether_sparse_weights_help_is_measured(tmp_path: Path, backend: Any) -> None:
+    """The engine without the flag is timed beside the one with it, by the real children, and one sentence says it."""
+    target = target_of(backend, sparseWeights=True)
+    dense = without_sparsity(target)
+    assert dense is not None
+    asked = {"optimized": target, "dense": dense, "original": dense}
+    engines = {name: backend.compile(work(tmp_path, one, name=name)) for name, one in asked.items()}
+    assert engines["optimized"].facts["sparseWeights"] is not None
+    assert engines["dense"].facts["sparseWeights"] is None
+    setups = {name: Setup(engine, asked[name], 1, False, tmp_path) for name, engine in engines.items()}
+    measured = measure(setups, SOURCE, Schedule(100, 20.0, 0), lambda share, text: None, on_device=True)
+    latencies = {name: tally.latencies() for name, tally in measured.main.tallies.items()}
+    (note,) = sparsity_notes(latencies, seed=0)
+    assert note.startswith("sparseWeights ")
+    assert "against the same engine without it" in note

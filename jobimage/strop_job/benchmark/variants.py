@@ -23,6 +23,8 @@ class Variant(StrEnum):
     """The exported graph cast to half precision, compiled."""
     BF16 = "bf16"
     """The same in bfloat16, where the runtime has no fp16."""
+    DENSE = "dense"
+    """The candidate's graph, compiled without the flag for sparse weights: whether that flag helps."""
 
 
 UNQUANTIZED = (Variant.ORIGINAL, Variant.FP16, Variant.BF16)

@@ -23,11 +23,6 @@ ARRAYS = ct.proto.FeatureTypes_pb2.ArrayFeatureType
 DTYPES = {ARRAYS.FLOAT16: "float16", ARRAYS.FLOAT32: "float32", ARRAYS.DOUBLE: "float64", ARRAYS.INT32: "int32"}
 TAKEN_AS = {DType.INT64: "int32", DType.UINT8: "int32", DType.BOOL: "int32"}
 """Core ML's arrays have no other integers."""
-NOTE = (
-    f"`{FOLDER}` is the original model as an ML program for iOS 17 or macOS 14, which computes in FP16, converted by"
-    " coremltools. Its specification was read back, its program type-checked, and its inputs and outputs compared with"
-    " the model's. It was not run: Core ML runs on Apple's systems alone."
-)
 
 
 def convert(original: Original, out: Path) -> dict[str, JsonValue]:
@@ -50,7 +45,7 @@ def convert(original: Original, out: Path) -> dict[str, JsonValue]:
         raise Unsupported(f"Core ML cannot take the model: {words}", field=FIELD, mend="leave CoreML out") from error
     found = read_back(out / FOLDER)
     refuse_other_signature(found, original.model, names)
-    return {**found, "notes": [NOTE]}
+    return found
 
 
 def read_back(package: Path) -> dict[str, Any]:

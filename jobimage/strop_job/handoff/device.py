@@ -16,11 +16,10 @@ from functools import partial
 from importlib.metadata import version
 from types import MappingProxyType
 
-from pydantic import JsonValue
-
 from strop_api.model import ModelFormat
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.targets import OutputFormat
+from strop_job.handoff.checked import CHECKED, checked_facts
 from strop_job.handoff.files import listed
 from strop_job.models.exporter import export_in_child, order_for
 from strop_job.stages import WHOLE_SECONDS, Artifact, ArtifactKind, Stage, StageContext
@@ -37,8 +36,6 @@ CONVERTERS: Mapping[OutputFormat, tuple[str, ...]] = MappingProxyType(
 )
 """Distributions that each format needs, beside torch."""
 CHILD = "strop_job.handoff.device_child"
-CHECKED = "check.json"
-"""What the child found out; no part of the bundle."""
 PROBE = """\
 import importlib.metadata as m, json, sys
 found = {}
@@ -101,13 +98,13 @@ def device_stage(
     model: str,
     code: str | None,
 ) -> Stage:
-    """SOURCE to a file for a device. Facts: format, converter, inputs, outputs, checked, notes."""
+    """SOURCE to a file for a device. Facts: format, inputs, outputs, worstDifference (LiteRT), notes."""
     parameters = spec.model.model_dump(mode="json", by_alias=True, exclude={"uri", "digest"}, exclude_defaults=True)
     made_by = {name: environment.versions[name] for name in ("torch", *CONVERTERS[wanted])}
     return Stage(
         name=name,
         kind="Device",
-        version=1,
+        version=2,
         run=partial(run_device, wanted=wanted, environment=environment, model=model, code=code),
         parameters={"model": parameters, "seed": spec.seed, "format": wanted.value, "converter": dict(made_by)},
         needs=(model, code) if code else (model,),
@@ -133,9 +130,8 @@ def run_device(
     )
     waiting = partial(context.report, 0.1, f"converting to {wanted}")
     export_in_child(order, waiting=waiting, command=(environment.python, "-P", "-s", "-m", CHILD, wanted.value))
-    checked: dict[str, JsonValue] = json.loads((work / CHECKED).read_text())
+    facts = {"format": wanted.value, **checked_facts(work / CHECKED, wanted, context.spec.model)}
     for made in (work / "out").iterdir():
         made.rename(context.folder / made.name)
     shutil.rmtree(work)
-    facts: dict[str, JsonValue] = {"format": wanted.value, **checked}
     return Artifact(ArtifactKind.BUNDLE, context.folder, listed(context.folder), facts)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from strop_api.model import ModelSource
 from strop_api.targets import OutputFormat
+from strop_job.handoff.checked import CHECKED
 from strop_job.models.child import serve
 from strop_job.models.exporter import ExportOrder
 from strop_job.stages import Artifact, ArtifactKind
@@ -29,7 +30,7 @@ def convert(order: ExportOrder, folder: Path, wanted: OutputFormat) -> None:
     out = folder / "out"
     out.mkdir()
     checked = converter(original, out)
-    (folder / "check.json").write_text(json.dumps(checked))
+    (folder / CHECKED).write_text(json.dumps(checked))
 
 
 if __name__ == "__main__":

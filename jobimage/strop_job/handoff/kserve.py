@@ -12,8 +12,11 @@ import yaml
 from pydantic import JsonValue
 
 from strop_api.result import RunRequest
+from strop_api.support import NODE_FEATURES
 from strop_api.targets import Target
-from strop_job.handoff.triton import server_note
+from strop_job.backends import TRAITS
+from strop_job.handoff.measured import measured_with, threads_of
+from strop_job.handoff.triton import VERSION_COMPATIBLE, loads_any_later, precision_note, server_note
 from strop_job.stages import Artifact, ArtifactKind, Stage, StageContext
 from strop_job.store.digests import file_digest
 from strop_job.store.objects import join
@@ -21,6 +24,8 @@ from strop_job.store.objects import join
 FILE = "inferenceservice.yaml"
 NAME_LIMIT = 53
 """KServe appends `-predictor`, and a name ends at 63."""
+MEASURED = "measured.strop.dev/"
+"""Prefix of the annotations that tell with what the engine was measured."""
 HEAD = """\
 # {note}
 # KServe's own Triton runtime may be older: name the release in spec.predictor.model.runtimeVersion.
@@ -44,26 +49,31 @@ def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 def kserve_stage(name: str, request: RunRequest, target: Target, engine: str, folder: str) -> Stage:
     """The manifest for the repository that is published to `folder`. Facts: storageUri, notes."""
     uri = join(request.spec.output.uri, request.run_id, folder)
-    document = inference_service(request, target, uri)
+    document, threads = inference_service(request, target, uri), threads_of(target)
     return Stage(
         name=name,
         kind="KServe",
-        version=1,
-        run=partial(run_kserve, document=document, uri=uri, engine=engine),
-        parameters={"document": document},
+        version=2,
+        run=partial(run_kserve, document=document, uri=uri, engine=engine, threads=threads),
+        parameters={"document": document, "threads": threads},
         needs=(engine,),
+        libraries=TRAITS[target.runtime].libraries,
+        hardware=True,
         weight=0.05,
     )
 
 
-def run_kserve(context: StageContext, document: Mapping[str, Any], uri: str, engine: str) -> Artifact:
-    """Writes the manifest, with the engine's digest as an annotation."""
+def run_kserve(
+    context: StageContext, document: Mapping[str, Any], uri: str, engine: str, threads: int | None
+) -> Artifact:
+    """Writes the manifest; annotations hold the engine's digest and with what it was measured."""
     made = context.inputs[engine]
-    note = server_note(made, context.target)
+    notes = (server_note(made, context.target), *precision_note(made, context.target))
     metadata = document["metadata"]
-    annotations = metadata["annotations"] | {"strop.dev/engine-digest": file_digest(made.entry)}
+    measured = {f"{MEASURED}{name}": value for name, value in measured_with(made.facts, threads).items()}
+    annotations = metadata["annotations"] | {"strop.dev/engine-digest": file_digest(made.entry)} | measured
     marked = {**document, "metadata": {**metadata, "annotations": annotations}}
-    text = HEAD.format(note=note, uri=uri) + yaml.dump(marked, Dumper=_Dumper, sort_keys=False)
+    text = HEAD.format(note="\n# ".join(notes), uri=uri) + yaml.dump(marked, Dumper=_Dumper, sort_keys=False)
     (context.folder / FILE).write_text(text)
     facts: dict[str, JsonValue] = {"storageUri": uri, "notes": [f"`{FILE}` serves {uri}."]}
     return Artifact(ArtifactKind.BUNDLE, context.folder, (FILE,), facts)
@@ -75,6 +85,7 @@ def inference_service(request: RunRequest, target: Target, uri: str) -> dict[str
         "modelFormat": {"name": "triton", "version": "2"},
         "protocolVersion": "v2",
         "storageUri": uri,
+        **_arguments(target),
         **_resources(request, target),
     }
     return {
@@ -97,6 +108,11 @@ def service_name(name: str) -> str:
     return (safe if safe[0].isalpha() else f"m-{safe}")[:NAME_LIMIT].rstrip("-")
 
 
+def _arguments(target: Target) -> dict[str, Any]:
+    """What the server must be started with; KServe adds it to its runtime's own arguments."""
+    return {"args": [VERSION_COMPATIBLE]} if loads_any_later({}, target) else {}
+
+
 def _resources(request: RunRequest, target: Target) -> dict[str, Any]:
     """What the engine was measured with: the target's threads or the worker's limits, and the accelerator."""
     worker = request.spec.worker.resources.limits
@@ -112,4 +128,14 @@ def _nodes(target: Target) -> dict[str, Any]:
     labels: dict[str, str] = {"kubernetes.io/arch": target.cpu.arch} if target.cpu else {}
     if target.accelerator and target.accelerator.product:
         labels["nvidia.com/gpu.product"] = target.accelerator.product
-    return {"nodeSelector": labels} if labels else {}
+    return {**({"nodeSelector": labels} if labels else {}), **_preferred(target)}
+
+
+def _preferred(target: Target) -> dict[str, Any]:
+    """Nodes labelled with the instruction set, as for the worker: no requirement, few clusters label their nodes."""
+    label = NODE_FEATURES.get(target.cpu.isa or "") if target.cpu else None
+    if label is None:
+        return {}
+    preference = {"matchExpressions": [{"key": label, "operator": "In", "values": ["true"]}]}
+    terms = [{"weight": 100, "preference": preference}]
+    return {"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": terms}}}

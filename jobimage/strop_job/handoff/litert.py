@@ -16,16 +16,11 @@ from pydantic import JsonValue
 from strop_job.errors import Unsupported
 from strop_job.handoff.original import Original, as_tensors
 from strop_job.handoff.signature import FIELD
-from strop_job.models.shapes import optimum, shape_at
+from strop_job.models.shapes import optimum
 
 FILE = "model.tflite"
 TOLERANCE = 1e-3
 """Largest difference to the original's outputs, as a share of their largest magnitude: both compute in FP32."""
-NOTE = (
-    "`{file}` is the original model in FP32, converted by litert-torch with fixed input sizes ({sizes}). The LiteRT"
-    " interpreter loaded it and ran it once on made-up inputs: the largest difference to the original was {worst:.1g}"
-    " of its largest output. It was neither evaluated nor timed."
-)
 
 
 def convert(original: Original, out: Path) -> dict[str, JsonValue]:
@@ -47,9 +42,7 @@ def convert(original: Original, out: Path) -> dict[str, JsonValue]:
     if not worst_found <= TOLERANCE:
         message = f"the LiteRT model differs from the original by {worst_found:.2g} of its largest output"
         raise Unsupported(message, field=FIELD, mend="leave LiteRT out")
-    fixed = ", ".join(f"{t.name} {list(shape_at(t, sizes))}" for t in original.model.inputs)
-    note = NOTE.format(file=FILE, sizes=fixed, worst=worst_found)
-    return {**_signature(runner), "worstDifference": worst_found, "notes": [note]}
+    return {**_signature(runner), "worstDifference": worst_found}
 
 
 def load(path: Path) -> Any:

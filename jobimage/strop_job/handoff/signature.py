@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from strop_job.errors import Unsupported
-from strop_job.stages import Artifact
+from strop_job.stages import Artifact, Facts
 
 DYNAMIC = -1
 """A size that is given with each call."""
@@ -54,7 +54,7 @@ def read_signature(engine: Artifact) -> Signature:
     """
     readers = {".onnx": _of_onnx, ".xml": _of_ir}
     reader = readers.get(engine.entry.suffix)
-    return reader(engine.entry) if reader else _of_facts(engine)
+    return reader(engine.entry) if reader else signature_of(engine.facts)
 
 
 def _of_onnx(path: Path) -> Signature:
@@ -81,9 +81,9 @@ def _of_value(value: Any) -> Tensor:
 
 
 def _of_ir(path: Path) -> Signature:
-    import openvino
+    from strop_job.backends.openvino_library import core
 
-    model = openvino.Core().read_model(str(path))
+    model = core().read_model(str(path))
     return Signature(tuple(map(_of_port, model.inputs)), tuple(map(_of_port, model.outputs)))
 
 
@@ -96,8 +96,9 @@ def _of_port(port: Any) -> Tensor:
     return Tensor(name, dtype, tuple(d.get_length() if d.is_static else DYNAMIC for d in shape))
 
 
-def _of_facts(engine: Artifact) -> Signature:
-    inputs, outputs = engine.facts.get("inputs"), engine.facts.get("outputs")
+def signature_of(facts: Facts) -> Signature:
+    """What facts tell as `inputs` and `outputs`. Raises Unsupported where they do not."""
+    inputs, outputs = facts.get("inputs"), facts.get("outputs")
     if not (isinstance(inputs, list) and isinstance(outputs, list) and inputs and outputs):
         raise _untold("its inputs and outputs")
     return Signature(tuple(_told(inputs)), tuple(_told(outputs)))

@@ -114,6 +114,22 @@ def speed_notes(
             yield _no_gain(asked, NAMES[name], found)
 
 
+def sparsity_notes(measured: Mapping[str, Latencies], seed: int) -> Iterator[str]:
+    """Whether `sparseWeights` helped, where the engine without it was timed too."""
+    candidate, dense = measured.get(Variant.OPTIMIZED), measured.get(Variant.DENSE)
+    if candidate is None or dense is None:
+        return
+    found = _ratio(candidate, dense, LEVEL, seed)
+    if isinstance(found, str):
+        yield f"whether sparseWeights helped is not stated: {found}"
+    elif found.low > 1:
+        yield f"sparseWeights helped: {speed_text(found)} against the same engine without it"
+    elif found.high < 1:
+        yield f"sparseWeights made it slower: {speed_text(found)} against the same engine without it; leave it off"
+    else:
+        yield f"sparseWeights did not help: {speed_text(found)} against the same engine without it"
+
+
 def _no_gain(asked: Precision | None, base: str, found: Interval) -> str:
     name = "the engine" if asked is None or asked.upper() == base else asked.upper()
     if found.high < 1:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -125,9 +126,9 @@ def _wait(process: "subprocess.Popen[bytes]", waiting: Callable[[], None], timeo
             except subprocess.TimeoutExpired:
                 waiting()
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # also after it ended: what it started may live on
+        process.wait()
     raise Unsupported(
         f"the {what} took longer than {timeout_seconds:.0f} s", field="spec.model", mend="use a smaller one"
     )

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from strop_job.errors import StoreFailed, StropError
+from strop_job.errors import StropError
 from strop_job.store.objects import ObjectMissing, ObjectStore, join
 
 ATTEMPTS = 5
@@ -38,7 +38,7 @@ class StoredCache:
                 newest = self.read(name) if seen else None
                 if self._store.replace(uri, merge(newest), seen.etag if seen else None):
                     return
-        except StoreFailed as error:
+        except StropError as error:
             log.warning("the cache %s was not written: %s", name, error.message)
             return
         log.warning("the cache %s was not written: others write it again and again", name)

@@ -160,6 +160,23 @@ def test_each_unquantized_variant_is_compared_by_name(make_spec) -> None:
     assert "0.50x (95% " in notes[1]
 
 
+@pytest.mark.parametrize(
+    ("dense", "said"),
+    [
+        (1300, "sparseWeights helped: 1.30x (95% "),
+        (800, "sparseWeights made it slower: 0.80x (95% "),
+        (1000, "sparseWeights did not help: "),
+    ],
+)
+def test_whether_sparse_weights_helped_is_said_by_a_measurement(make_spec, dense: float, said: str) -> None:
+    """The flag would be left on where it costs, or called a gain that nobody measured."""
+    noisy = {"dense": timed(dense, spread=0.2, seed=1), "optimized": timed(1000, spread=0.2, seed=2)}
+    judgement = judged(make_spec(), latencies={"original": timed(5000), **noisy})
+    assert judgement.notes[-1].startswith(said)
+    assert judgement.speedup is not None
+    assert float(judgement.speedup.ratio) == pytest.approx(5, rel=0.05), "never a baseline of the speed-up"
+
+
 def test_what_a_missed_gate_said_is_not_said_again(make_spec) -> None:
     """A reader would be told twice of one baseline, or never of the other."""
     spec = make_spec(gates={"speedup": {"min": "1.2", "over": "FP16"}})

@@ -4,12 +4,15 @@ import sys
 
 import pytest
 
+from strop_api.targets import Runtime
+from strop_job.backends import TRAITS
 from strop_job.errors import Unsupported
 from strop_job.handoff import BUNDLE_STAGES, folder_of, hand_off
 from strop_job.handoff.device import DeviceEnvironment, find_environment
 from strop_job.handoff.readme import readme
 from strop_job.handoff.signature import read_signature
 from strop_job.publish import Owner, PublishedFile, Role, current, publish
+from strop_job.records import made_from
 from strop_job.store.digests import bytes_digest
 from strop_job.store.local import LocalStore
 
@@ -44,6 +47,18 @@ def test_the_engine_alone_needs_no_stage(parts):
 def test_kserve_brings_the_repository_that_it_serves(parts):
     """The manifest would point to a folder that is not there."""
     assert asked(parts, "KServe").companions == ("bundle-triton", "bundle-kserve")
+
+
+@pytest.mark.parametrize("runtime", ["ONNXRuntime", "OpenVINO", "Inductor"])
+@pytest.mark.parametrize("wanted", ["Triton", "KServe", "OCI"])
+def test_what_tells_of_the_engine_is_made_again_on_other_hardware(parts, runtime, wanted):
+    """Two processors may yield the same bytes; the bundle would tell the version and precision of the other one."""
+    stage = asked(parts, wanted, target={"name": "cpu", "runtime": runtime}).stages[-1]
+    inputs = dict.fromkeys(stage.needs, bytes_digest(b"engine"))
+    one, other = (made_from(stage, inputs, "image", 0, processor).key for processor in ("cpu-a", "cpu-b"))
+    assert one != other
+    if wanted != "OCI":
+        assert set(TRAITS[Runtime(runtime)].libraries) <= set(stage.libraries)
 
 
 def test_the_graph_is_the_one_that_was_compiled(parts):

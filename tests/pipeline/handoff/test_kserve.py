@@ -10,10 +10,12 @@ import yaml
 from cluster import ControlPlane
 from cluster.api import Api, ApiError
 from cluster.shell import wait_until
+from strop_job.stages import Artifact, ArtifactKind
 
 KSERVE = Path(__file__).with_name("kserve")
 SERVICES = "/apis/serving.kserve.io/v1beta1/namespaces/default/inferenceservices"
 STRICT = "?fieldValidation=Strict&dryRun=All"
+FLAG = "--backend-config=tensorrt,version-compatible=true"
 DEVICE = {"resource": "nvidia.com/gpu", "product": "NVIDIA-L4"}
 
 
@@ -90,3 +92,53 @@ def test_it_asks_for_the_hardware_that_was_measured_on(bench, parts):
     ]
     assert predictor["nodeSelector"] == {"nvidia.com/gpu.product": "NVIDIA-L4"}
     assert predictor["model"]["resources"]["limits"] == {"memory": "4Gi", "nvidia.com/gpu": "1"}
+
+
+@pytest.mark.apiserver
+def test_nodes_with_the_instruction_set_come_first(api, bench, parts):
+    """The worker ran on such a node; elsewhere the engine is slower than its figures, or does not start."""
+    target = {"name": "cpu", "runtime": "ONNXRuntime", "cpu": {"arch": "amd64", "isa": "avx512_vnni"}}
+    engine = bench.engine(parts.request_of(parts.spec_of()), parts.network())
+    request = parts.request_of(parts.spec_of(targets=[target]))
+    made = manifest_of(bench.run(parts.stages_of(request)["bundle-kserve"], request, compile=engine))
+    predictor = made["spec"]["predictor"]
+    (term,) = predictor["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    wanted = {"key": "feature.node.kubernetes.io/cpu-cpuid.AVX512VNNI", "operator": "In", "values": ["true"]}
+    assert term["preference"]["matchExpressions"] == [wanted]
+    wait_until("the service account", partial(api.exists, "/api/v1/namespaces/default/serviceaccounts/default"), 30)
+    scheduling = {name: predictor[name] for name in ("nodeSelector", "affinity")}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "server"},
+        "spec": {"containers": [{"name": "server", "image": "server"}], **scheduling},
+    }
+    taken = api.post("/api/v1/namespaces/default/pods" + STRICT, pod)
+    assert {name: taken["spec"][name] for name in scheduling} == scheduling
+
+
+def test_it_tells_with_what_was_measured(bench, parts):
+    """A server of another precision or more threads would be held against figures that are not its own."""
+    target = {"name": "cpu", "runtime": "OpenVINO", "cpu": {"threads": 2}}
+    request = parts.request_of(parts.spec_of(targets=[target]))
+    engine = bench.engine(request, parts.network())
+    bundle = bench.run(parts.stages_of(request)["bundle-kserve"], request, compile=engine)
+    told = manifest_of(bundle)["metadata"]["annotations"]
+    assert told["measured.strop.dev/threads"] == "2"
+    assert told["measured.strop.dev/INFERENCE_PRECISION_HINT"] == engine.facts["inferencePrecision"] == "f32"
+    assert told["measured.strop.dev/version"] == engine.facts["version"]
+    assert "# Measured with floats in f32." in (bundle.folder / "inferenceservice.yaml").read_text()
+
+
+def test_a_version_compatible_plan_is_allowed_by_the_server(parts, bench):
+    """Triton refuses such a plan, with a message that names no mend, unless it is started with the flag."""
+    for options, arguments in (({}, None), ({"versionCompatible": True}, [FLAG])):
+        target = {"name": "l4", "runtime": "TensorRT", "accelerator": DEVICE, "tensorRT": options}
+        request = parts.request_of(parts.spec_of(targets=[target]))
+        folder = bench.fresh()
+        (folder / "engine.plan").write_bytes(b"an engine")
+        facts = {"version": "11.4.0.106", "loadsIn": "TensorRT 11.4.0 alone"}
+        engine = Artifact(ArtifactKind.ENGINE, folder, ("engine.plan",), facts)
+        manifest = manifest_of(bench.run(parts.stages_of(request)["bundle-kserve"], request, compile=engine))
+        assert manifest["spec"]["predictor"]["model"].get("args") == arguments
+        assert manifest["metadata"]["annotations"]["measured.strop.dev/loads-in"] == "TensorRT 11.4.0 alone"

@@ -12,6 +12,7 @@ import pytest
 from google.protobuf import text_format
 
 from strop_job.errors import Unsupported
+from strop_job.hardware import this_machine
 from strop_job.stages import Artifact, ArtifactKind
 from strop_job.store.digests import file_digest
 
@@ -141,6 +142,31 @@ def test_an_ir_is_read_by_openvino_and_keeps_its_weights(bench, repository, part
     assert [port.get_any_name() for port in model.inputs] == [tensor.name for tensor in config.input]
 
 
+@pytest.mark.parametrize("runtime", ["ONNXRuntime", "OpenVINO"])
+def test_a_server_gets_the_threads_that_were_measured(bench, repository, parts, triton_schema, runtime):
+    """Left to itself it takes every core, and serves with a latency that nobody measured."""
+    target = {"name": "cpu", "runtime": runtime}
+    engine = bench.engine(parts.request_of(parts.spec_of(targets=[target])), parts.network())
+    given = config_of(triton_schema, repository(target, engine)).parameters
+    measured = str(this_machine().threads)
+    if runtime == "ONNXRuntime":
+        assert given["intra_op_thread_count"].string_value == measured
+    else:
+        assert given["INFERENCE_NUM_THREADS"].string_value == measured
+        assert given["NUM_STREAMS"].string_value == str(engine.facts["streams"])
+
+
+def test_what_was_measured_stands_in_the_configuration(bench, repository, parts):
+    """Who reads the repository alone could not tell under which settings its figures hold."""
+    target = {"name": "cpu", "runtime": "OpenVINO", "cpu": {"threads": 2}}
+    engine = bench.engine(parts.request_of(parts.spec_of(targets=[target])), parts.network())
+    text = (repository(target, engine).folder / "scores/config.pbtxt").read_text()
+    told = next(line for line in text.splitlines() if line.startswith("# As measured: "))
+    assert {"threads 2", *(f"{k} {v}" for k, v in engine.facts["properties"].items())} <= set(
+        told.removeprefix("# As measured: ").split(", ")
+    )
+
+
 def test_a_precision_that_the_server_cannot_be_told_is_said(bench, repository, parts, triton_schema):
     """Triton's OpenVINO backend computes in bf16 where it can, and the figures of the report would be another's."""
     target = {"name": "cpu", "runtime": "OpenVINO"}
@@ -174,11 +200,33 @@ def test_a_version_compatible_plan_says_how_it_is_loaded(bench, repository):
     assert "--backend-config=tensorrt,version-compatible=true" in bundle.facts["notes"][0]
 
 
+def test_a_plan_is_told_by_what_it_says_of_itself(bench, repository):
+    """A build number is not part of what must agree, and a plan for another device fails at the server's start."""
+    facts = {
+        "version": "11.4.0.106",
+        "versionCompatible": True,
+        "runsOn": "devices of compute capability 8.0 and above",
+    }
+    (note,) = repository(PLAN_TARGET, made_elsewhere(bench, "engine.plan", **facts)).facts["notes"]
+    assert "TensorRT is 11.4.0 or a later 11.x" in note
+    assert "It runs on devices of compute capability 8.0 and above." in note
+
+
 def test_a_stripped_plan_is_refused(bench, repository):
     """A server that loads a plan without weights fails at its start."""
     target = {**PLAN_TARGET, "tensorRT": {"stripped": True}}
     with pytest.raises(Unsupported, match=r"spec\.output\.formats: .*stripped"):
         repository(target, made_elsewhere(bench, "engine.plan"))
+
+
+@pytest.mark.parametrize("wanted", ["triton", "kserve"])
+def test_what_is_compiled_on_load_is_refused(bench, parts, wanted):
+    """Triton would serve the unoptimized graph beside figures of what the TensorRT provider made of it."""
+    request = parts.request_of(parts.spec_of())
+    engine = bench.engine(request, parts.network())
+    facts = {**engine.facts, "provider": "TensorrtExecutionProvider", "compiledOnLoad": True}
+    with pytest.raises(Unsupported, match=r"spec\.output\.formats: what TensorrtExecutionProvider compiles"):
+        bench.run(parts.stages_of(request)[f"bundle-{wanted}"], request, compile=replace(engine, facts=facts))
 
 
 @pytest.mark.parametrize("lacking", ["inputs", "outputs", "version"])

@@ -31,11 +31,13 @@ from strop_api.targets import (
     Target,
     TensorRTRTXOptions,
 )
-from strop_job.baselines import half_baseline
+from strop_job.baselines import half_baseline, without_sparsity
 from strop_job.errors import InvalidInput, Unsupported
 from strop_job.hardware import Gpu, this_machine
 from strop_job.plan import RESERVED, make_plan
 from strop_job.sources import Reach
+from strop_job.stages import StageContext
+from strop_job.steps.quantize import quantize_stage
 from strop_job.store.local import LocalStore
 
 
@@ -188,12 +190,84 @@ def test_a_16_bit_variant_is_timed_where_it_may_be_the_best_unquantized_one(plan
         )
 
 
+def test_a_baseline_that_fails_speaks_of_itself_and_not_of_a_step(plan, monkeypatch):
+    """The user would mend a step that has nothing to do with it."""
+
+    def fail(context):
+        raise InvalidInput("weight `w` does not fit", field="spec.steps[0].quantize", mend="excludeNodes")
+
+    def failing(*args):
+        return replace(quantize_stage(*args), run=fail)
+
+    monkeypatch.setattr("strop_job.plan.quantize_stage", failing)
+    stages = {stage.name: stage for stage in plan(hardware=L4, targets=[GPU], steps=[quantize()]).stages}
+    with pytest.raises(InvalidInput, match=r"gates\.speedup\.over: the FP16 baseline cannot be made: weight `w`"):
+        stages["cast-fp16"].run(None)
+    with pytest.raises(InvalidInput, match=r"steps\[0\]"):
+        stages[quantize().name].run(None)
+
+
 @pytest.mark.parametrize(("hardware", "timed"), [(AMD64, False), (BF16, True)])
 def test_inductor_is_held_against_bf16_where_the_processor_multiplies_it(hardware, timed):
     """It has no FP16, and FP32 is not its best."""
     spec = ModelOptimizationSpec.model_construct(gates=Gates(), steps=[])
     found = half_baseline(spec, Target(name="i", runtime=Runtime.INDUCTOR), hardware)
     assert found.variant == ("bf16" if timed else None)
+
+
+def sparse(runtime, **more):
+    """A target with `sparseWeights`, on a device."""
+    options = {"tensorRT": {"sparseWeights": True, "workspace": "1Gi"}}
+    if runtime is Runtime.TENSORRT_RTX:
+        options = {"tensorRTRTX": {"sparseWeights": True, "computeCapabilities": ["8.9"]}}
+    return Target.model_validate({"name": "s", "runtime": runtime.value, "accelerator": {}, **options, **more})
+
+
+@pytest.mark.parametrize("runtime", [Runtime.TENSORRT, Runtime.TENSORRT_RTX])
+def test_sparse_weights_are_timed_against_the_same_engine_without_them(plan, runtime):
+    """The flag would be believed to help, which it seldom does."""
+    made = plan(hardware=L4, targets=[sparse(runtime)], steps=[quantize("half", Precision.FP16, QuantizeMethod.CAST)])
+    stages = {stage.name: stage for stage in made.stages}
+    dense, engine = stages["compile-dense"], stages["compile"]
+    assert dense.needs == engine.needs == ("half",)
+    assert dense.parameters != engine.parameters
+    options = [
+        next(v for k, v in s.parameters["target"].items() if k.startswith("tensorRT") and v) for s in (dense, engine)
+    ]
+    assert [chosen["sparseWeights"] for chosen in options] == [False, True]
+    assert {k: v for k, v in options[0].items() if k != "sparseWeights"} == {
+        k: v for k, v in options[1].items() if k != "sparseWeights"
+    }
+    assert stages["benchmark"].parameters["variants"]["dense"] == "compile-dense"
+    assert "compile-dense" in stages["benchmark"].needs
+    assert any("without sparseWeights" in note for note in made.notes)
+
+
+def test_the_second_engine_is_compiled_for_its_own_options(plan, monkeypatch, tmp_path):
+    """Both would be the same engine, and the flag never be found to help."""
+    asked = []
+
+    class Compiler:
+        def compile(self, work):
+            asked.append(work.target)
+
+    target = sparse(Runtime.TENSORRT)
+    made = plan(hardware=L4, targets=[target])
+    monkeypatch.setattr("strop_job.steps.compile.backend_for", lambda runtime: Compiler())
+    monkeypatch.setattr("strop_job.steps.compile.this_machine", lambda: L4)
+    context = StageContext(made.request, tmp_path, {"export": None}, lambda share, message: None)
+    for name in ("compile", "compile-dense"):
+        next(stage for stage in made.stages if stage.name == name).run(context)
+    assert asked == [target, without_sparsity(target)]
+    assert asked[1].tensorrt.sparse_weights is False
+
+
+def test_where_nothing_is_measured_the_flag_is_said_to_be_unknown(plan):
+    """A second engine that nobody times costs a build and says nothing."""
+    ahead = sparse(Runtime.TENSORRT_RTX).model_copy(update={"accelerator": None})
+    made = plan(hardware=AMD64, targets=[ahead], steps=[quantize("half", Precision.FP16, QuantizeMethod.CAST)])
+    assert "compile-dense" not in made.kinds
+    assert any("whether sparseWeights helps is not known" in note for note in made.notes)
 
 
 def test_an_engine_in_fp16_is_held_against_the_original(plan):
@@ -233,6 +307,21 @@ def test_the_same_spec_is_measured_where_the_device_is(plan):
     made = plan(hardware=L4, targets=[RTX])
     assert made.measurable
     assert {"verify", "benchmark"} <= made.kinds.keys()
+
+
+@pytest.mark.parametrize(
+    ("target", "stage"),
+    [
+        (Target(name="o", runtime=Runtime.OPENVINO), "verify"),
+        (RTX, "verify"),
+        (RTX, "compile"),
+        (GPU.model_copy(update={"runtime": Runtime.TENSORRT}), "compile"),
+    ],
+)
+def test_what_computes_the_references_is_part_of_the_key(plan, target, stage):
+    """Parity found with one ONNX Runtime would be told of another, whose graphs compute something else."""
+    stages = {made.name: made for made in plan(hardware=L4, targets=[target]).stages}
+    assert {"onnxruntime", "onnxruntime-gpu", "onnx"} <= set(stages[stage].libraries)
 
 
 def test_each_stage_says_what_it_yields(plan):
