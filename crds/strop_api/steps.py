@@ -169,7 +169,7 @@ class QuantizeStep(ApiModel):
 RESERVED = frozenset(
     {
         "export", "compile", "compile-original", "compile-fp16", "compile-bf16", "cast-fp16", "cast-bf16", "verify",
-        "benchmark", "check-data", "check-graph", "start",
+        "compile-dense", "benchmark", "check-data", "check-graph", "start",
     }
 )  # fmt: skip
 """Names that a step may not have: stages of every run have them."""

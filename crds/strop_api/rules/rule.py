@@ -52,11 +52,24 @@ class Rule:
 
 def places(root: Any, scope: str) -> Iterator[tuple[str, Any]]:
     """Every value that a scope such as `spec.steps[].quantize` names, with its path; absent members are skipped."""
-    first, *rest = scope.split(".")
-    found: list[tuple[str, Any]] = [(first, root)]
-    for name in rest:
-        found = [pair for path, value in found for pair in _below(path, value, name)]
-    yield from found
+    yield from Places(root)[scope]
+
+
+class Places(dict[str, tuple[tuple[str, Any], ...]]):
+    """What each scope names in one spec, with its path; what scopes share is looked up once."""
+
+    def __init__(self, root: Any) -> None:
+        super().__init__()
+        self._root = root
+
+    def __missing__(self, scope: str) -> tuple[tuple[str, Any], ...]:
+        above, _, name = scope.rpartition(".")
+        if above:
+            found = tuple(pair for path, value in self[above] for pair in _below(path, value, name))
+        else:
+            found = ((scope, self._root),)
+        self[scope] = found
+        return found
 
 
 def _below(path: str, value: Any, name: str) -> Iterator[tuple[str, Any]]:

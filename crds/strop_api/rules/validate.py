@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -11,7 +12,7 @@ from strop_api import API_VERSION
 from strop_api.optimization import KIND, ModelOptimizationSpec
 from strop_api.policy import POLICY_KIND, POLICY_NAME, OptimizationPolicySpec
 from strop_api.rules.catalogue import POLICY_RULES, RULES
-from strop_api.rules.rule import Problem, Rule, places
+from strop_api.rules.rule import Places, Problem, Rule
 
 Spec = TypeVar("Spec", bound=BaseModel)
 
@@ -49,7 +50,7 @@ def _validated(
         raise InvalidSpec(problems)
     spec = _parsed(document["spec"], model)
     applied = (rule for rule in rules if cluster or not rule.cluster_only)
-    found = {scope: tuple(places(spec, scope)) for scope in {rule.scope for rule in rules}}
+    found = Places(spec)
     broken = (problem for rule in applied for problem in rule.problems(found[rule.scope]))
     problems = [*_duplicates(spec, "spec"), *broken]
     if problems:
@@ -73,8 +74,11 @@ _UNKNOWN = "is not a field of this release: remove it, or correct its spelling"
 
 def _parsed(document: Mapping[str, Any], model: type[Spec]) -> Spec:
     """Strictly, as JSON: `"5"` is no number. An explicit null is an absent field, as for the API server."""
+    text = json.dumps(document, default=str)
+    if "null" in text:
+        text = json.dumps(without_nulls(document, model), default=str)
     try:
-        return model.model_validate_json(json.dumps(without_nulls(document, model), default=str), strict=True)
+        return model.model_validate_json(text, strict=True)
     except ValidationError as error:
         messages: dict[str, list[str]] = {}
         details = error.errors(include_url=False, include_context=False)
@@ -124,15 +128,22 @@ def _duplicates(value: Any, path: str) -> Iterator[Problem]:
     """Entries that share the key of their list, or occur twice in a set."""
     if not isinstance(value, BaseModel):
         return
-    for name, field in type(value).model_fields.items():
-        child, at = getattr(value, name), f"{path}.{field.alias}"
-        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    model: type[BaseModel] = type(value)
+    for name, alias, extra in _members(model):
+        child, at = getattr(value, name), f"{path}.{alias}"
         if isinstance(child, list):
             yield from _repeated(child, extra, at)
             for index, item in enumerate(child):
                 yield from _duplicates(item, f"{at}[{index}]")
         else:
             yield from _duplicates(child, at)
+
+
+@cache
+def _members(model: type[BaseModel]) -> tuple[tuple[str, str | None, Mapping[str, Any]], ...]:
+    """Each member's attribute, name on the wire, and what its schema has beyond the types."""
+    fields = ((name, field.alias, field.json_schema_extra) for name, field in model.model_fields.items())
+    return tuple((name, alias, extra if isinstance(extra, dict) else {}) for name, alias, extra in fields)
 
 
 def _repeated(items: list[Any], extra: Mapping[str, Any], path: str) -> Iterator[Problem]:
