@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -33,8 +34,9 @@ SEED = int(os.environ.get("STROP_MACHINE_SEED", random.SystemRandom().randrange(
 NIGHTLY = bool(os.environ.get("STROP_NIGHTLY"))
 EXAMPLES = int(os.environ.get("STROP_MACHINE_EXAMPLES", 200 if NIGHTLY else 20))
 STEPS = int(os.environ.get("STROP_MACHINE_STEPS", 26))
+LOST_PODS = 4 if NIGHTLY else 2
+"""How many pods of one Job are lost at most: Kubernetes waits 10, 20, 40, 80 … s before each next one."""
 CONVERGES_SECONDS = 240.0
-"""Kubernetes itself waits longer before each next pod of a Job whose pods are deleted: 10, 20, 40 s …"""
 NAMES = ("a", "b")
 SKEWED = (
     "import runpy, time; now = time.time; time.time = lambda: now() + {}; "
@@ -101,6 +103,8 @@ class Machine(RuleBasedStateMachine):
         self.kubelet = Kubelet(self.world.plane.api)
         self.ended: dict[tuple[str, str], set[str]] = {}
         """Jobs known when a run was found finished, by resource UID and run."""
+        self.lost: Counter[str] = Counter()
+        """Pods that were deleted or evicted, by their Job's UID."""
 
     # --- users ---
 
@@ -134,8 +138,9 @@ class Machine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def delete_a_pod(self, data: st.DataObject) -> None:
-        if pods := self.space.pod_list():
-            name = data.draw(st.sampled_from(sorted(p["metadata"]["name"] for p in pods)))
+        if pods := {p["metadata"]["name"]: p for p in self.space.pod_list() if self._may_be_lost(p)}:
+            name = data.draw(st.sampled_from(sorted(pods)))
+            self.lost[_owner(pods[name])["uid"]] += 1
             self._try(lambda: self.space.delete(f"{self.space.pods}/{name}"))
 
     # --- nodes ---
@@ -271,8 +276,12 @@ class Machine(RuleBasedStateMachine):
             self.kubelet.ends(pod, 0, result(run_of(pod)))
         elif how == "fails":
             self.kubelet.ends(pod, 1)
-        else:
+        elif self._may_be_lost(pod):
+            self.lost[_owner(pod)["uid"]] += 1
             self.kubelet.disrupts(pod, "the node is drained")
+
+    def _may_be_lost(self, pod: Node) -> bool:
+        return self.lost[_owner(pod)["uid"]] < LOST_PODS
 
     def _bury(self) -> None:
         """What the kubelet does with a bound pod that was deleted."""
