@@ -58,6 +58,9 @@ class DataSource(ApiModel):
     """How samples are stored. Npz: one array per input, first axis the samples. ImageFolder: one folder a class."""
     samples: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """Use only this many samples, the first ones. All by default."""
+    groups: TensorName | None = None
+    """Npz: array, Parquet: column, with the group of each sample, such as its document or speaker. Samples of one group
+    are not independent: intervals draw groups, and no group may stand in two sets."""
     tokenizer: Tokenizer | None = None
     """For text (formats Text and Parquet): how it becomes the model's inputs."""
     image: ImagePreprocessing | None = None

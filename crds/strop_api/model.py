@@ -115,6 +115,12 @@ class Metric(StrEnum):
     CUSTOM = "custom"
 
 
+BOUNDED = frozenset({Metric.ACCURACY, Metric.F1_MACRO, Metric.RECALL_AT_1, Metric.MRR, Metric.MAP})
+"""Metrics from 0 to 1; larger is better."""
+ERRORS = frozenset({Metric.MSE, Metric.MAE, Metric.PERPLEXITY})
+"""Metrics above 0, without an upper end; smaller is better."""
+
+
 class TaskSpec(ApiModel):
     """What the model is judged by."""
 

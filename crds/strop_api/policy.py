@@ -128,6 +128,21 @@ class Proxy(ApiModel):
     """NO_PROXY of the worker."""
 
 
+class Signing(ApiModel):
+    """The key that signs what is published."""
+
+    secret_name: Name
+    """Secret in the run's namespace with `cosign.key` (PEM, or encrypted as `cosign generate-key-pair` writes it) and
+    perhaps `cosign.password`. The kubelet mounts it; the operator never reads it."""
+
+
+class DriftChecks(ApiModel):
+    """Whether what was published is still what would be made today."""
+
+    every_seconds: Annotated[int, Field(ge=300, le=31_536_000)] = 86_400
+    """Time between two checks of one resource. Each is a small worker Job, that needs no accelerator."""
+
+
 class OptimizationPolicySpec(ApiModel):
     """What admins allow in a namespace."""
 
@@ -145,3 +160,8 @@ class OptimizationPolicySpec(ApiModel):
     """Used where a resource says nothing."""
     proxy: Proxy | None = None
     """Proxy for hubs outside the cluster; never used for the store."""
+    signing: Signing | None = None
+    """Sign the provenance of what is published. None: it lies there unsigned, and says so."""
+    drift_checks: DriftChecks | None = None
+    """Look now and then whether the source or the runtime of what was published has moved on. None: never. A changed
+    worker image is seen without a look."""

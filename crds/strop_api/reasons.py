@@ -28,6 +28,10 @@ class Reason(StrEnum):
     """A former pod must end before the next may start."""
     RESULT_LOST = "ResultLost"
     """The Job ended and its result was not seen; the same run is asked again and answers from its records."""
+    CLEANING_UP = "CleaningUp"
+    """The resource is being deleted with `output.onDelete: Delete`; a worker removes what it has published."""
+    CLEAN_UP_FAILED = "CleanUpFailed"
+    """What was published could not be removed; it is tried again. `strop.dev/abandon-artifacts: "true"` lets it be."""
     # Ready=False, neither reconciling nor stalled
     SUSPENDED = "Suspended"
     """spec.suspend is true."""
@@ -60,3 +64,10 @@ class Reason(StrEnum):
     """The pod was evicted more often than is reasonable."""
     WORKER_FAILED = "WorkerFailed"
     """The worker failed for an unforeseen cause; the message is its own."""
+    # Stale=True
+    SOURCE_CHANGED = "SourceChanged"
+    """The model at `spec.model.uri` is no longer the one that was optimized."""
+    IMAGE_CHANGED = "ImageChanged"
+    """The policy's worker image is no longer the one that the run used."""
+    RUNTIME_CHANGED = "RuntimeChanged"
+    """The runtime in the worker image has another version than the one that was measured."""

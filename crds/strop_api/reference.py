@@ -1,4 +1,4 @@
-"""Makes docs/reference.md and docs/runtimes.md from the schemas, rules and tables: `python -m strop_api.reference`.
+"""Makes the pages of docs that come from schemas, rules and tables: `python -m strop_api.reference`.
 
 With `--check` it only says which of them is out of date.
 """
@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from strop_api import API_VERSION
+from strop_api.checks_page import checks_page
 from strop_api.crd import model_optimization, optimization_policy, write_or_check
 from strop_api.failures import OUTCOME_EXIT_CODES, TABLE, ExitCode
 from strop_api.markdown import listed, table
@@ -43,7 +44,8 @@ is the same as leaving it out. Unknown fields are refused. Everything below can 
 
 def pages() -> dict[Path, str]:
     """Path and content of each generated page."""
-    return {DOCS / "reference.md": reference(), DOCS / "runtimes.md": runtimes_page()}
+    made = {"reference.md": reference(), "runtimes.md": runtimes_page(), "checks.md": checks_page()}
+    return {DOCS / name: text for name, text in made.items()}
 
 
 def reference() -> str:
@@ -172,7 +174,7 @@ instruction sets go together is on a page of its own: [runtimes](runtimes.md).
 In this release: steps {_sorted(able.step_types)}; output formats {_sorted(able.output_formats)};
 gates {listed(gates)};
 metrics {_sorted(able.metrics)}; calibrators {_sorted(able.calibrators)}; addresses {_sorted(able.schemes)};
-sets of data {_sorted(able.data)}; onDelete {_sorted(able.on_delete)};
+sets of data {_sorted(able.data)};
 {able.targets} target for each resource{"" if able.optional_targets else ", which is required"}.
 """
 

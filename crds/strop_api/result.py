@@ -6,8 +6,10 @@ from typing import Annotated
 from pydantic import Field
 
 from strop_api.base import ApiModel, Digest, FolderUri, Name, PublishedUri, Text, Timestamp
+from strop_api.findings import Finding
 from strop_api.optimization import ModelOptimizationSpec
-from strop_api.status import Message, Progress, StageStatus, TargetStatus, Told
+from strop_api.status import Message, Progress, StageStatus, TargetStatus
+from strop_api.told import Told, unknown_as
 
 REQUEST_ANNOTATION = "strop.dev/request"
 """Annotation of the pod template that holds the RunRequest; mounted as a file by downwardAPI."""
@@ -95,7 +97,7 @@ class Result(Told):
 
     run_id: Annotated[str, Text(32, r"^[0-9a-z-]+$")]
     """Identity of the run."""
-    outcome: Outcome
+    outcome: Annotated[Outcome, unknown_as(Outcome.FAILED, Outcome)]
     """How it ended."""
     message: Message = ""
     """In words: what was wrong, where in the spec, what would mend it. Cut to fit."""
@@ -105,8 +107,8 @@ class Result(Told):
     """What was measured."""
     stages: Annotated[list[StageStatus], Field(max_length=64)] = []
     """Stages; dropped first when the message would not fit."""
-    warnings: Annotated[list[Annotated[str, Text(256)]], Field(max_length=16)] = []
-    """Questionable choices."""
+    findings: Annotated[list[Finding], Field(max_length=16)] = []
+    """What the checks found, worst first."""
     report: PublishedUri | None = None
     """The HTML report."""
     model_digest: Digest | None = None
@@ -129,12 +131,13 @@ class StageMark(Told):
 def encode(result: Result) -> bytes:
     """The result as JSON within the termination message's limit.
 
-    What does not fit is shed in order: stages, warnings, the gates' words, all but the start of the message, the
-    gates' intervals, the gates. Without these the largest result fits, so this never fails: an engine is published, or
-    it was built and not measured; of a result that says both, only what was published is told.
+    What does not fit is shed in order: what would mend the findings, stages, all but the three worst findings, the
+    gates' words, the findings, all but the start of the message, the gates' intervals, the gates. Without these the
+    largest result fits, so this never fails: an engine is published, or it was built and not measured; of a result
+    that says both, only what was published is told.
     """
     result = _one_engine(result)
-    for shed in (_nothing, _stages, _warnings, _gate_words):
+    for shed in (_nothing, _mends, _stages, _milder_findings, _gate_words, _findings):
         result = shed(result)
         if _fits(result):
             return _dump(result)
@@ -183,8 +186,17 @@ def _stages(result: Result) -> Result:
     return result.model_copy(update={"stages": []})
 
 
-def _warnings(result: Result) -> Result:
-    return result.model_copy(update={"warnings": []})
+def _mends(result: Result) -> Result:
+    """The catalogue knows them by the check's name."""
+    return result.model_copy(update={"findings": [f.model_copy(update={"mend": ""}) for f in result.findings]})
+
+
+def _milder_findings(result: Result) -> Result:
+    return result.model_copy(update={"findings": result.findings[:3]})
+
+
+def _findings(result: Result) -> Result:
+    return result.model_copy(update={"findings": []})
 
 
 def _gate_words(result: Result) -> Result:

@@ -3,18 +3,12 @@
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from strop_api.base import ApiModel, Digest, ListMap, Name, PublishedUri, Text, Timestamp
+from strop_api.base import Digest, ListMap, Name, PublishedUri, Text, Timestamp
+from strop_api.findings import Finding
 from strop_api.reasons import Reason
-
-
-class Told(ApiModel):
-    """What one part tells another: a field that a later release has added is passed over, at every depth. To refuse it
-    would be to lose the rest, and with it a run that has ended."""
-
-    model_config = ConfigDict(extra="ignore")
-
+from strop_api.told import Told, unknown_as, without_unknown
 
 Message = Annotated[str, Text(2048, min_length=0)]
 Figure = Annotated[str, Text(24, r"^-?[0-9]+(\.[0-9]+)?(e-?[0-9]+)?$")]
@@ -34,6 +28,9 @@ class ConditionType(StrEnum):
     """Exists, and is True, only while a run is wanted and not finished."""
     STALLED = "Stalled"
     """Exists, and is True, only when nothing will happen until somebody changes something."""
+    STALE = "Stale"
+    """Exists, and is True, only when what was published has since been overtaken: its source, the worker image or the
+    target's runtime is not what it was. Never starts a run."""
 
 
 class Condition(Told):
@@ -99,7 +96,7 @@ class RunStatus(Told):
     """When the run was launched."""
     finished_at: Timestamp | None = None
     """When its result was recorded."""
-    reason: Reason | None = None
+    reason: Annotated[Reason | None, unknown_as(Reason.WORKER_FAILED, Reason)] = None
     """How it ended; absent while it has not. `Ready` may since speak of something else."""
     message: Message = ""
     """How it ended, for people."""
@@ -129,6 +126,8 @@ class GateVerdict(StrEnum):
 
     PASSED = "Passed"
     MISSED = "Missed"
+    INCONCLUSIVE = "Inconclusive"
+    """A confidence was asked for, and after every look the samples still leave it open. Never passes."""
     NOT_MEASURED = "NotMeasured"
 
 
@@ -137,7 +136,7 @@ class GateStatus(Told):
 
     gate: Annotated[str, Text(64)]
     """Which gate, by its field below `spec.gates`."""
-    verdict: GateVerdict
+    verdict: Annotated[GateVerdict, unknown_as(GateVerdict.NOT_MEASURED, GateVerdict)]
     """What it said. A gate that could not be measured never passes."""
     measured: Figure | None = None
     """The figure that was held against the bound."""
@@ -229,7 +228,7 @@ class TargetStatus(Told):
 
     name: Name
     """Name of the target."""
-    verdict: TargetVerdict
+    verdict: Annotated[TargetVerdict, unknown_as(TargetVerdict.FAILED, TargetVerdict)]
     """What became of it."""
     artifact: ArtifactRef | None = None
     """Present exactly when it was published."""
@@ -267,7 +266,7 @@ class PastRun(Told):
 
     id: Annotated[str, Text(32)]
     """Identity of the run."""
-    reason: Reason
+    reason: Annotated[Reason, unknown_as(Reason.WORKER_FAILED, Reason)]
     """How it ended."""
     finished_at: Timestamp
     """When."""
@@ -280,9 +279,11 @@ class ModelOptimizationStatus(Told):
 
     observed_generation: Annotated[int, Field(ge=-1, le=2**53 - 1)] = -1
     """The generation of the spec this status is about."""
-    conditions: Annotated[list[Condition], ListMap(8, key="type")] = []
-    """Ready, Reconciling, Stalled."""
-    phase: Phase | None = None
+    conditions: Annotated[
+        list[Condition], ListMap(8, key="type"), without_unknown(type=ConditionType, reason=Reason)
+    ] = []
+    """Ready, Reconciling, Stalled, Stale."""
+    phase: Annotated[Phase | None, unknown_as(None, Phase)] = None
     """One word for people."""
     run: RunStatus | None = None
     """The current run."""
@@ -292,11 +293,15 @@ class ModelOptimizationStatus(Told):
     """Stages of the finished run."""
     targets: Annotated[list[TargetStatus], ListMap(8)] = []
     """What was measured, per target."""
-    warnings: Annotated[list[Annotated[str, Text(256)]], Field(max_length=16)] = []
-    """Questionable choices, with the reason."""
+    findings: Annotated[list[Finding], Field(max_length=16)] = []
+    """What the checks found, worst first: traps of data, graph, training and choices. The report has all of them."""
     report: PublishedUri | None = None
     """The HTML report."""
     summary: Summary | None = None
     """Columns of `kubectl get`."""
     runs: Annotated[list[PastRun], Field(max_length=10)] = []
     """Earlier runs, newest first."""
+    checked_at: Timestamp | None = None
+    """When it was last looked whether what was published is `Stale`; absent when it never was."""
+    check_failures: Count | None = None
+    """Looks in a row that came to nothing, when there are any: since then `Stale` is not known."""

@@ -173,8 +173,9 @@ RESERVED = frozenset(
     }
 )  # fmt: skip
 """Names that a step may not have: stages of every run have them."""
-RESERVED_PREFIXES = ("resolve-", "bundle-")
-"""So have all that begin with these: inputs are looked up, and bundles for servers made, under such names."""
+RESERVED_PREFIXES = ("resolve-", "bundle-", "audit-", "benchmark-")
+"""So have all that begin with these: inputs are looked up, bundles for servers made, checks and further looks taken
+under such names."""
 
 
 class Step(ApiModel):

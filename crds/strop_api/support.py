@@ -7,7 +7,7 @@ from enum import StrEnum
 from strop_api.model import Metric, ModelFormat, TaskType
 from strop_api.retired import RETIRED, Retired
 from strop_api.steps import Calibrator, Precision, QuantizeMethod, StepType
-from strop_api.targets import Gates, OnDelete, OutputFormat, Runtime
+from strop_api.targets import Gates, OutputFormat, Runtime
 
 __all__ = [
     "DEVICE_FORMATS", "EXTRAS", "INTEGER_FORMATS", "LEAST_CAPABILITIES", "METHODS", "NODE_FEATURES", "OUTPUTS",
@@ -200,8 +200,6 @@ class Capabilities:
     """Sets of `spec.data` that something reads."""
     optional_targets: bool = True
     """Targets that do not hold back Ready."""
-    on_delete: frozenset[OnDelete] = frozenset(OnDelete)
-    """What can become of published artifacts."""
 
 
 _LATER = frozenset({M.QAT, M.AUTO})
@@ -224,9 +222,8 @@ THIS_BUILD = Capabilities(
     tasks=frozenset({TaskType.CLASSIFICATION, TaskType.REGRESSION, TaskType.RETRIEVAL, TaskType.CUSTOM}),
     metrics=frozenset(Metric) - {Metric.PERPLEXITY, Metric.MAP},
     schemes=frozenset({"s3", "pvc", "file"}),
-    data=frozenset({"calibration", "evaluation"}),
+    data=frozenset({"calibration", "validation", "evaluation"}),
     optional_targets=False,
-    on_delete=frozenset({OnDelete.RETAIN}),
 )
 """What this release does. The rest of the API is there so that specs, hashes and columns do not change later."""
 

@@ -192,6 +192,8 @@ class MetricMinGate(ApiModel):
 
     min: Decimal
     """Bound (for a metric where smaller is better: the largest value)."""
+    confidence: Percent | None = None
+    """The one-sided bound of the metric at this confidence must keep to `min`. Without: the point estimate decides."""
 
 
 class SpeedupOver(StrEnum):
@@ -221,6 +223,9 @@ class LatencyGate(ApiModel):
     """Largest median."""
     p99_max_microseconds: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     """Largest 99th percentile; needs at least 300 calls."""
+    confidence: Percent | None = None
+    """The upper bound of each percentile at this confidence, from order statistics, must be within. Without: the point
+    estimate decides."""
 
 
 class ThroughputGate(ApiModel):
@@ -264,6 +269,14 @@ class RealisedPrecisionGate(ApiModel):
     cannot be inspected does not pass."""
 
 
+class CalibrationGate(ApiModel):
+    """Bound on how much the calibration data differs from the data the model is judged on."""
+
+    max_mismatches: Annotated[int, Field(ge=0, le=64)]
+    """Most mismatches that the calibration checks may find. Judged as soon as the data is there: a run that misses it
+    ends before anything is quantized or measured."""
+
+
 class Gates(ApiModel):
     """All must pass; a missed gate fails the run and nothing is published."""
 
@@ -285,6 +298,8 @@ class Gates(ApiModel):
     """Closeness to the original."""
     realised_precision: RealisedPrecisionGate | None = None
     """Share of compute at the asked precision."""
+    calibration: CalibrationGate | None = None
+    """Calibration data that is like the evaluation data."""
 
 
 class Benchmark(ApiModel):
@@ -296,6 +311,9 @@ class Benchmark(ApiModel):
     """Time for one variant: most of it for latency, up to a quarter for other batch sizes. What did not fit is said."""
     max_age_seconds: Annotated[int, Field(ge=0, le=2**31 - 1)] = 604_800
     """A recorded measurement older than this is taken again. 0: always."""
+    max_looks: Annotated[int, Field(ge=1, le=5)] = 3
+    """A gate on speed with a confidence that the calls leave undecided is looked at again, with as many calls more, up
+    to so many times in all. The looks share the error that the confidence leaves."""
 
 
 class OutputFormat(StrEnum):
@@ -314,7 +332,11 @@ class OnDelete(StrEnum):
     """What becomes of the artifacts when the resource is deleted."""
 
     RETAIN = "Retain"
+    """They stay."""
     DELETE = "Delete"
+    """The resource has the finalizer `strop.dev/artifacts` from its first run on; when it is deleted, a small Job
+    removes what it has published, and only then it goes. The annotation `strop.dev/abandon-artifacts: "true"` lets it
+    go at once, and its artifacts stay."""
 
 
 class Output(ApiModel):

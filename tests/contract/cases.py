@@ -126,6 +126,21 @@ ACCEPTED: dict[str, Sequence[Edit]] = {
         gate("fidelity", cosineMin="0.99", agreementMin="99%", sqnrMinDecibels=20),
         gate("realisedPrecision", min="80%"),
     ),
+    "a perplexity of at most 40": (
+        put("spec.task", {"type": "LanguageModeling", "metric": "perplexity", "labels": "x"}),
+        gate("metricMin", min="40"),
+    ),
+    "a custom figure below zero": (
+        put(
+            "spec.task",
+            {"type": "Custom", "metric": "custom", "labels": "y", "callable": "zoo.m:f", "direction": "Maximize"},
+        ),
+        gate("metricMin", min="-2.5"),
+    ),
+    "four sets pinned": (
+        put("spec.data.calibration.digest", DIGEST),
+        put("spec.data.evaluation.digest", "sha256:" + "b" * 64),
+    ),
     "retrieval over text": (
         put("spec.task", RETRIEVAL),
         put("spec.data.evaluation", {**PARQUET, "tokenizer": {**TOKENIZER, "column": "text"}}),

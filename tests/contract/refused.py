@@ -38,6 +38,31 @@ OPTIONS = ("tensorRT", "tensorRTRTX", "openVINO", "inductor")
 
 REFUSED: dict[str, tuple[Sequence[Edit], str, str]] = {
     "no model": ((drop("spec.model"),), "spec.model", "Required"),
+    "an accuracy of 90": ((gate("metricMin", min="90"),), "spec.gates.metricMin.min", "0.9, not 90"),
+    "an accuracy of nothing": ((gate("metricMin", min="0"),), "spec.gates.metricMin.min", "above 0"),
+    "an error below zero": (
+        (
+            put("spec.task", {"type": "Regression", "metric": "mse", "labels": "y"}),
+            gate("metricMin", min="-1"),
+        ),
+        "spec.gates.metricMin.min",
+        "above 0",
+    ),
+    "evaluation on calibration data under another name": (
+        (put("spec.data.calibration.digest", DIGEST), put("spec.data.evaluation.digest", DIGEST)),
+        "spec.data.evaluation.digest",
+        "digest of the calibration",
+    ),
+    "validation on training data under another name": (
+        (*TORCH, put("spec.data.training.digest", DIGEST), put("spec.data.validation.digest", DIGEST)),
+        "spec.data.validation.digest",
+        "digest of the calibration or the training",
+    ),
+    "training on calibration data under another name": (
+        (*TORCH, put("spec.data.training.digest", DIGEST), put("spec.data.calibration.digest", DIGEST)),
+        "spec.data.training.digest",
+        "digest of the calibration",
+    ),
     "no targets": ((put("spec.targets", []),), "spec.targets", "at least 1"),
     "nine targets": (
         (put("spec.targets", [{"name": f"t{i}", "runtime": "OpenVINO"} for i in range(9)]),),

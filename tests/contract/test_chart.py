@@ -14,6 +14,7 @@ import pytest
 import yaml
 from tests.cluster import ControlPlane, binaries
 from tests.cluster.api import ApiError
+from tests.cluster.shell import wait_until
 from tests.contract.documents import POLICY, Document
 from tests.contract.server import ROOT, Server
 
@@ -140,6 +141,7 @@ def test_the_operators_rights_are_those_it_is_tested_with(namespaces: list[str],
         {"watchNamespaces": ["Team_A"]},
         {"replicas": 0},
         {"policy": {"store": []}},
+        {"policy": {"driftCheck": {}}},
         {"metrics": {"podmonitor": True}},
     ],
     ids=json.dumps,
@@ -165,8 +167,13 @@ def test_the_schema_knows_every_value_and_every_value_is_shown() -> None:
     """values.yaml is the chart's reference."""
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     schema = json.loads((CHART / "values.schema.json").read_text())
-    # `global` is Helm's own; an empty proxy would be none.
-    assert sorted(_unknown(values, schema)) == ["values.global", "values.policy.proxy"]
+    # `global` is Helm's own; an empty proxy would be none, and so the others.
+    assert sorted(_unknown(values, schema)) == [
+        "values.global",
+        "values.policy.driftChecks",
+        "values.policy.proxy",
+        "values.policy.signing",
+    ]
 
 
 def test_a_monitor_is_made_only_when_it_is_asked_for(tmp_path: Path) -> None:
@@ -180,6 +187,40 @@ def test_the_charts_copies_are_current() -> None:
     """A chart with yesterday's CRDs or rights installs yesterday's release."""
     done = subprocess.run([sys.executable, ROOT / "charts" / "sync.py", "--check"], capture_output=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("variant", ["as it comes", "everything"])
+def test_before_the_operator_goes_nothing_is_left_waiting_for_it(variant: str, tmp_path: Path) -> None:
+    """The hook must run the operator's own image, under its account, where it serves, before Helm takes those away."""
+    documents = rendered(tmp_path, VARIANTS[variant])
+    (job,), (deployment,) = of_kind(documents, "Job"), of_kind(documents, "Deployment")
+    assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-delete"
+    assert job["metadata"]["namespace"] == deployment["metadata"]["namespace"]
+    hook, served = job["spec"]["template"]["spec"], deployment["spec"]["template"]["spec"]
+    assert hook["serviceAccountName"] == served["serviceAccountName"]
+    for part in ("nodeSelector", "tolerations", "securityContext"):
+        assert hook.get(part) == served.get(part)
+    (leaving,), (operator,) = hook["containers"], served["containers"]
+    for part in ("image", "imagePullPolicy", "env", "securityContext"):
+        assert leaving[part] == operator[part]
+    assert leaving["command"] == ["python", "-m", "strop_operator.uninstall"]
+    assert job["spec"]["activeDeadlineSeconds"] < 300, "Helm waits five minutes for a hook"
+
+
+def uninstall(plane: ControlPlane, *cluster: str) -> None:
+    """Uninstall; no node runs the hook's pod here, so that its Job is said to have ended well."""
+    path = f"/apis/batch/v1/namespaces/{HOME}/jobs/strop-uninstall"
+    command = [str(binaries.find("helm")), "uninstall", "strop", *cluster]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as leaving:
+        wait_until("the hook", lambda: plane.api.exists(path), 60)
+        now = "2026-01-01T00:00:00Z"
+        ended = [
+            {"type": kind, "status": "True", "lastTransitionTime": now} for kind in ("SuccessCriteriaMet", "Complete")
+        ]
+        status = {"startTime": now, "completionTime": now, "succeeded": 1, "uncountedTerminatedPods": {}}
+        plane.api.merge(f"{path}/status", {"status": status | {"conditions": ended}})
+        said = leaving.communicate(timeout=60)[0]
+    assert leaving.returncode == 0, said
 
 
 @pytest.mark.apiserver
@@ -198,13 +239,11 @@ def test_the_chart_installs_upgrades_and_goes_and_leaves_what_users_own(apply: t
             assert done.returncode == 0, done.stderr
             # Made anew: changed in place, Helm 3 would take over what it did not make without changing it.
             assert plane.api.get(path)["spec"]["allowCode"] is (allowed == "true")
-        done = helm("uninstall", "strop", *cluster)
-        assert done.returncode == 0, done.stderr
+        uninstall(plane, *cluster)
         done = helm("install", "strop", CHART, values, *cluster, *apply)
         assert done.returncode == 0, done.stderr
         assert plane.api.get(path)["spec"]["allowCode"] is False
-        done = helm("uninstall", "strop", *cluster)
-        assert done.returncode == 0, done.stderr
+        uninstall(plane, *cluster)
         assert plane.api.exists(path)
         assert not plane.api.exists(f"/apis/apps/v1/namespaces/{HOME}/deployments/strop")
         assert not plane.api.exists("/apis/rbac.authorization.k8s.io/v1/clusterroles/strop")

@@ -117,7 +117,7 @@ def test_kubectl_explain_shows_the_description(path: str, words: str, server: Se
 def test_defaults_are_filled_in_and_are_pythons(server: Server, minimal: Document) -> None:
     """Whoever reads the stored object sees what will be done; it is what Python would have assumed."""
     stored = server.create(minimal)
-    assert stored["spec"]["benchmark"] == {"calls": 400, "maxSeconds": 120, "maxAgeSeconds": 604_800}
+    assert stored["spec"]["benchmark"] == {"calls": 400, "maxSeconds": 120, "maxAgeSeconds": 604_800, "maxLooks": 3}
     assert stored["spec"]["storeRef"] == {"name": "default"}
     assert stored["spec"]["steps"][0]["quantize"]["calibrator"] == "MinMax"
     assert "gates" not in stored["spec"]

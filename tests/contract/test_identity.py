@@ -70,6 +70,7 @@ def _full() -> Document:
         "peakMemory": {"max": "9Mi"},
         "fidelity": {"cosineMin": "0.9"},
         "realisedPrecision": {"min": "50%"},
+        "calibration": {"maxMismatches": 1},
     }
     document |= {"benchmark": {}, "storeRef": {}}
     resources = {"limits": {"cpu": "1"}, "requests": {"cpu": "1"}}

@@ -7,9 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.contract.extremes import largest
 
+from strop_api.findings import Finding, Severity
 from strop_api.result import TERMINATION_LIMIT_BYTES, Result, encode
 from strop_api.schema import structural
 
+FINDING = Finding(check="a-check", severity=Severity.HIGH, message="m" * 256, mend="d" * 160)
 SCHEMA = structural(Result, defaults=False)
 
 
@@ -60,11 +62,11 @@ def test_a_usual_result_is_kept_whole() -> None:
     assert Result.model_validate_json(encode(result)) == result
 
 
-def test_stages_go_before_warnings_and_warnings_before_words(worst: Result) -> None:
+def test_stages_go_before_findings_and_findings_before_words(worst: Result) -> None:
     """The message says what to change; the stages' times also stand in the report."""
-    lean = worst.model_copy(update={"target": None, "message": "m" * 2048, "warnings": ["w" * 256]})
+    lean = worst.model_copy(update={"target": None, "message": "m" * 2048, "findings": [FINDING]})
     kept = Result.model_validate_json(encode(lean))
-    assert (kept.stages, kept.warnings, kept.message) == ([], lean.warnings, lean.message)
+    assert (kept.stages, kept.findings, kept.message) == ([], [FINDING.model_copy(update={"mend": ""})], lean.message)
 
 
 def test_a_message_is_cut_between_characters(worst: Result) -> None:

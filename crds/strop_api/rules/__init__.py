@@ -1,6 +1,6 @@
 """The one list of rules. Each has its CEL, which the API server applies, and its Python, which everybody else does."""
 
-from strop_api.rules.advice import warnings
+from strop_api.rules.advice import findings
 from strop_api.rules.catalogue import POLICY_RULES, RULES
 from strop_api.rules.rule import Problem, Rule
 from strop_api.rules.sources import METRICS
@@ -15,7 +15,7 @@ __all__ = [
     "Problem",
     "Rule",
     "check_support",
+    "findings",
     "validate",
     "validate_policy",
-    "warnings",
 ]

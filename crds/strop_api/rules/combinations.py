@@ -13,7 +13,8 @@ _TORCH = tuple(kind for kind in StepType if kind in TORCH_STEPS)
 _TRAINING = tuple(kind for kind in StepType if kind in TRAINING_STEPS)
 
 
-def _trains(step: Step) -> bool:
+def trains(step: Step) -> bool:
+    """Whether weights are learnt in it."""
     if step.quantize is not None and step.quantize.method is QuantizeMethod.QAT:
         return True
     if step.prune is not None and step.prune.schedule is PruneSchedule.CUBIC:
@@ -22,7 +23,7 @@ def _trains(step: Step) -> bool:
 
 
 def _training_data(spec: ModelOptimizationSpec) -> bool:
-    return spec.data.training is not None or not any(_trains(step) for step in spec.steps)
+    return spec.data.training is not None or not any(trains(step) for step in spec.steps)
 
 
 def _calibration_data(spec: ModelOptimizationSpec) -> bool:

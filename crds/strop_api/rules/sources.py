@@ -294,6 +294,28 @@ def _disjoint(name: str, *others: str) -> Rule:
     )
 
 
+def _other_content(name: str, *others: str) -> Rule:
+    """A set pinned to the content of one before it is that set under another address."""
+
+    def holds(data: DataSpec) -> bool:
+        mine = getattr(data, name)
+        named = (getattr(data, other) for other in others)
+        return mine is None or mine.digest is None or all(o is None or o.digest != mine.digest for o in named)
+
+    cel = " && ".join(
+        f"(!has(self.{other}) || !has(self.{other}.digest) || self.{other}.digest != self.{name}.digest)"
+        for other in others
+    )
+    return Rule(
+        f"{name}-has-other-content",
+        "spec.data",
+        f"!has(self.{name}) || !has(self.{name}.digest) || ({cel})",
+        holds,
+        f"the {name} set has the digest of the {' or the '.join(others)} set: the four sets are disjoint",
+        f".{name}.digest",
+    )
+
+
 def _labelled(spec: ModelOptimizationSpec) -> bool:
     return spec.data.evaluation.format is not DataFormat.TEXT or spec.task.type is TaskType.LANGUAGE_MODELING
 
@@ -303,6 +325,9 @@ DATA = (
     _disjoint("training", "calibration"),
     _disjoint("validation", "calibration", "training"),
     _disjoint("evaluation", "calibration", "training", "validation"),
+    _other_content("training", "calibration"),
+    _other_content("validation", "calibration", "training"),
+    _other_content("evaluation", "calibration", "training", "validation"),
     Rule(
         "evaluation-has-labels",
         "spec",

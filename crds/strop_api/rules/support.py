@@ -98,7 +98,6 @@ def _images(spec: ModelOptimizationSpec) -> Iterator[Problem]:
 def _results(spec: ModelOptimizationSpec, able: Capabilities) -> Iterator[Problem]:
     for wanted in spec.output.formats:
         yield from _lacking("spec.output.formats", wanted, able.output_formats)
-    yield from _lacking("spec.output.onDelete", spec.output.on_delete, able.on_delete)
     for name, field in Gates.model_fields.items():
         if getattr(spec.gates, name) is not None and name not in able.gates:
             yield Problem(f"spec.gates.{field.alias}", "this gate is not in this release: remove it")

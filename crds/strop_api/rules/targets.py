@@ -1,5 +1,6 @@
 """Rules on gates and output."""
 
+from strop_api.model import BOUNDED, ERRORS
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.rules.rule import Rule, quoted, words
 from strop_api.steps import Precision, QuantizeMethod
@@ -122,7 +123,27 @@ def _something_to_realise(spec: ModelOptimizationSpec) -> bool:
     return spec.gates.realised_precision is None or any(step.quantize is not None for step in spec.steps)
 
 
+def _reachable_minimum(spec: ModelOptimizationSpec) -> bool:
+    gate = spec.gates.metric_min
+    if gate is None:
+        return True
+    bound = float(gate.min)
+    if spec.task.metric in BOUNDED:
+        return 0 < bound <= 1
+    return bound > 0 or spec.task.metric not in ERRORS
+
+
 TOGETHER = (
+    Rule(
+        "metric-min-in-range",
+        "spec",
+        "!has(self.gates) || !has(self.gates.metricMin)"
+        f" || (!(self.task.metric in {quoted(sorted(BOUNDED))}) || double(self.gates.metricMin.min) <= 1.0)"
+        f" && (self.task.metric == 'custom' || double(self.gates.metricMin.min) > 0.0)",
+        _reachable_minimum,
+        f"min is in the metric's own unit: above 0, and at most 1 for {words(sorted(BOUNDED))} (0.9, not 90)",
+        ".gates.metricMin.min",
+    ),
     Rule(
         "fp16-exists-on-the-runtime",
         "spec",
