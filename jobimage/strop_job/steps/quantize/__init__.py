@@ -54,7 +54,7 @@ def quantize_stage(step: Step, previous: str, spec: ModelOptimizationSpec, targe
     return Stage(
         name=step.name,
         kind="Quantize",
-        version=3,
+        version=4,
         run=lambda context: _handler(handler)(context, config, index, previous),
         parameters=_parameters(config, spec, target, reads_data=reads_data),
         needs=(previous, CALIBRATION) if reads_data else (previous,),

@@ -8,7 +8,7 @@ from onnx import numpy_helper
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
 from strop_api.steps import QuantizeStep
-from strop_job.backends.graphs import all_nodes, drop_unread_weights
+from strop_job.backends.graphs import all_nodes, drop_unread_weights, sort_nodes
 from strop_job.errors import InvalidInput
 from strop_job.steps.quantize.onnx_graph.opsets import raised
 from strop_job.steps.quantize.onnx_graph.prepare import Prepared, Selection
@@ -39,6 +39,7 @@ def half(prepared: Prepared, step: QuantizeStep, selection: Selection, index: in
         model, keep_io_types=True, op_block_list=sorted(kept), node_block_list=list(selection.excluded)
     )
     _join_kept(made.graph, given)
+    sort_nodes(made.graph)
     return made
 
 
