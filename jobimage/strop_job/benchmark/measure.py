@@ -84,16 +84,24 @@ class _Bench:
 
 
 def measure(
-    setups: Mapping[str, Setup], model: ModelSource, schedule: Schedule, report: Report, *, on_device: bool = False
+    setups: Mapping[str, Setup],
+    model: ModelSource,
+    schedule: Schedule,
+    report: Report,
+    *,
+    on_device: bool = False,
+    sweeping: bool = True,
 ) -> Measured:
     """Times every variant on synthetic inputs of the model; exactly one of them works at any moment.
 
-    `on_device`: the variants run on a GPU, which is asked for its state and memory between turns. Raises StropError
+    `on_device`: the variants run on a GPU, which is asked for its state and memory between turns. Without `sweeping`
+    the other batch sizes are left out. Raises StropError
     when a child crashes or hangs, and whatever `report` raises; every child is reaped either way.
     """
     with TemporaryDirectory(prefix="strop-benchmark-") as scratch, ExitStack() as stack:
         folder = Path(scratch)
         inputs, sets = _lay_out(folder, model, schedule.seed)
+        sets = sets if sweeping else {}
         fed = {n: Setup(s.engine, s.target, s.threads, s.spinning, folder) for n, s in setups.items()}
         bench = _Bench(
             [stack.enter_context(Contender(name, setup, folder)) for name, setup in fed.items()], on_device=on_device

@@ -9,8 +9,9 @@ from typing import IO
 
 import numpy as np
 from numpy.lib import format as npy
+from numpy.typing import NDArray
 
-from strop_job.data.samples import Array, Batch, Reading, Samples, check_finite, check_tensor, input_digest
+from strop_job.data.samples import Array, Batch, Reading, Samples, check_finite, check_tensor, group_names, input_digest
 
 CHUNK = 64
 
@@ -84,6 +85,16 @@ class NpzSamples(Samples):
                 check_finite(self.reading, self.reading.labels, labels, first)
             yield Batch({n: arrays[n] for n in self.names}, labels)
             first += len(arrays[self.names[0]])
+
+    def _groups(self, name: str) -> NDArray[np.str_]:
+        if name not in self.headers:
+            found = ", ".join(sorted(self.headers))
+            raise self.reading.wrong(f"has no array {name!r}; it holds {found}", part="groups", mend="name one of them")
+        if self.headers[name].shape != (self._count(),):
+            shape = list(self.headers[name].shape)
+            raise self.reading.wrong(f"{name!r} has shape {shape} for {self._count()} samples", part="groups")
+        (arrays,) = self._rows([name], self._count(), self._count())
+        return group_names(self.reading, name, arrays[name])
 
     def _digests(self) -> Iterator[bytes]:
         for arrays in self._rows(self.names, CHUNK, self._count()):

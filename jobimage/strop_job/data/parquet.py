@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from strop_api.model import InputTensor
 from strop_job.data.samples import (
@@ -17,6 +18,7 @@ from strop_job.data.samples import (
     Samples,
     check_finite,
     check_tensor,
+    group_names,
     input_digest,
     text_digest,
 )
@@ -97,8 +99,8 @@ class ParquetSamples(Samples):
             if left == 0:
                 return
 
-    def _records(self, columns: list[str], size: int) -> Iterator[pa.RecordBatch]:
-        for path in self.paths:
+    def _records(self, columns: list[str], size: int, paths: Sequence[Path] | None = None) -> Iterator[pa.RecordBatch]:
+        for path in self.paths if paths is None else paths:
             try:
                 with pq.ParquetFile(path) as file:
                     for record in file.iter_batches(batch_size=max(size, CHUNK), columns=columns):
@@ -156,6 +158,20 @@ class ParquetSamples(Samples):
             return np.array(rows, dtype=leaf.to_pandas_dtype())
         except (ValueError, TypeError, NotImplementedError) as error:
             raise self.reading.wrong(f"{column!r} ({arrow.type}) is no tensor of one shape: {error}") from error
+
+    def _groups(self, name: str) -> NDArray[np.str_]:
+        values: list[Any] = []
+        for path in self.paths:
+            with pq.ParquetFile(path) as file:
+                if name not in file.schema_arrow.names:
+                    found = ", ".join(file.schema_arrow.names)
+                    raise self.reading.wrong(f"{path.name} has no column {name!r}; it holds {found}", part="groups")
+            values += [
+                value for record in self._records([name], CHUNK, [path]) for value in record.column(0).to_pylist()
+            ]
+        if None in values:
+            raise self.reading.wrong(f"{name!r} is null in sample {values.index(None)}", part="groups")
+        return group_names(self.reading, name, np.array(values))
 
     def _digests(self) -> Iterator[bytes]:
         columns = [self.text_column] if self.text_column else [t.name for t in self.reading.inputs]

@@ -103,13 +103,31 @@ class Samples(ABC):
         """
         return self._batches(size, length, len(self))
 
+    def groups(self) -> NDArray[np.str_] | None:
+        """The group of each sample, in order, as text; None where the spec names no groups.
+
+        Raises InvalidInput when the array or column is missing, or holds neither text nor whole numbers.
+        """
+        name = self.reading.source.groups
+        return None if name is None else self._groups(name)[: len(self)]
+
+    def _groups(self, name: str) -> NDArray[np.str_]:
+        """Of all samples in the files, from the array or column `name`."""
+        raise self.reading.wrong(
+            f"{self.reading.source.format.value} has no place for groups", part="groups", mend="use Npz or Parquet"
+        )
+
     def digests(self) -> Iterator[bytes]:
         """SHA-256 of each sample's input, labels left out: equal inputs in two sets are a leak."""
         return islice(self._digests(), len(self))
 
 
 def check_disjoint(sets: Mapping[str, Samples]) -> None:
-    """Raise InvalidInput when a sample of one set, by role, occurs in another: a figure on seen data means nothing."""
+    """Raise InvalidInput when a sample or a group of one set, by role, occurs in another.
+
+    A figure on seen data means nothing, nor does one on more of a document that was seen.
+    """
+    _check_groups_disjoint(sets)
     owner: dict[bytes, str] = {}
     for role, samples in sets.items():
         shared: dict[str, int] = {}
@@ -123,6 +141,32 @@ def check_disjoint(sets: Mapping[str, Samples]) -> None:
                 field=f"spec.data.{role}.uri",
                 mend="split the data before use, so that every sample has one purpose",
             )
+
+
+def _check_groups_disjoint(sets: Mapping[str, Samples]) -> None:
+    """Of the sets that name groups."""
+    owner: dict[str, str] = {}
+    for role, samples in sets.items():
+        found = samples.groups()
+        names: list[str] = [] if found is None else np.unique(found).tolist()
+        shared = [name for name in names if owner.setdefault(name, role) != role]
+        if shared:
+            shown = ", ".join(map(repr, shared[:3])) + (", …" if len(shared) > 3 else "")
+            raise samples.reading.wrong(
+                f"{len(shared)} of its groups also occur in spec.data.{owner[shared[0]]}: {shown}",
+                part="groups",
+                mend="split the data by group, so that every group has one purpose",
+            )
+
+
+def group_names(reading: Reading, name: str, values: Array) -> NDArray[np.str_]:
+    """Groups as text: the same group reads the same from any format. Raises InvalidInput for anything but names."""
+    if values.ndim != 1 or values.dtype.kind not in "iuU":
+        raise reading.wrong(
+            f"{name!r} is {values.dtype.name} of shape {list(values.shape)}, not one name or whole number a sample",
+            part="groups",
+        )
+    return values.astype(np.str_)
 
 
 def input_digest(arrays: Mapping[str, Array]) -> bytes:

@@ -10,7 +10,8 @@ from strop_job.benchmark.variants import LEAST_ROUNDS, Variant
 from strop_job.judgement.case import Case
 from strop_job.judgement.evidence import Capacity, Latencies
 from strop_job.judgement.figures import bytes_text, figure, per_second_text, rate_text
-from strop_job.judgement.statistics import LEVEL, Interval, Ints, bootstrap
+from strop_job.judgement.resampling import bootstrap
+from strop_job.judgement.statistics import LEVEL, Floats, Interval, Ints
 from strop_job.judgement.verdicts import at_least, unmeasured, verdict
 
 RESIDENT_WORDS = "resident, interpreter and runtime included"
@@ -29,10 +30,11 @@ def samples_per_second(latencies: Latencies, batch: int, seed: int, level: float
     seconds = np.array([latencies.microseconds[latencies.rounds == one].sum() / 1e6 for one in rounds])
     calls = np.array([np.count_nonzero(latencies.rounds == one) for one in rounds])
 
-    def rate(drawn: Ints) -> float:
-        return float(batch * calls[drawn].sum() / seconds[drawn].sum())
+    def rates(drawn: Ints) -> Floats:
+        found: Floats = batch * calls[drawn].sum(axis=1) / seconds[drawn].sum(axis=1)
+        return found
 
-    return bootstrap(rate, len(rounds), level=level, seed=seed)
+    return bootstrap(rates, len(rounds), level=level, seed=seed)
 
 
 def throughput(case: Case) -> Iterator[GateStatus]:

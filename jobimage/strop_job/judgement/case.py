@@ -21,6 +21,8 @@ class Case:
     seed: int
     asked: Precision | None = None
     """The precision that the last Quantize step asked for."""
+    max_looks: int = 1
+    """How often latency may be looked at; the looks share the error that a confidence leaves."""
 
 
 def asked_precision(spec: ModelOptimizationSpec) -> Precision | None:

@@ -1,7 +1,7 @@
 """What the gates are held against: raw samples and facts read back from the measurement artifacts, nothing judged."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,8 @@ class MetricEvidence:
     """Figures whose mean is the metric: of the original, of the engine."""
     predictions: tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None = None
     """For a metric that must be recomputed: labels, predictions of the original, of the engine."""
+    groups: Ints | None = None
+    """The group of each sample, numbered from 0; None where samples are independent."""
 
     @property
     def loss(self) -> float:
@@ -83,10 +85,24 @@ class Evidence:
     """As `parity`, of the original's engine: what every comparison is with. Empty where nothing was compared."""
     inspection: Mapping[str, Any] = field(default_factory=dict)
     """What the engine computes with, as `Inspection.facts` says it; empty where nothing looked."""
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    """What the audit of the calibration data found, `mismatches` among it; empty where none was made."""
+    looks: int = 1
+    """How often latency was looked at; `latencies` holds the calls of all looks."""
 
 
-def gather(verify: Artifact | None, benchmark: Artifact | None, engine_size_bytes: int | None) -> Evidence:
+Looks = Artifact | Sequence[Artifact]
+"""The benchmark, or one of each look in their order."""
+
+
+def gather(
+    verify: Artifact | None,
+    benchmark: Looks | None,
+    engine_size_bytes: int | None,
+    calibration: Artifact | None = None,
+) -> Evidence:
     """Reads the measurements back. An artifact that is missing leaves its part unmeasured."""
+    looks = _looks(benchmark)
     facts: Facts = verify.facts if verify else {}
     parity = facts.get("parity")
     return Evidence(
@@ -94,15 +110,32 @@ def gather(verify: Artifact | None, benchmark: Artifact | None, engine_size_byte
         fidelity={k: float(v) for k, v in _mapping(facts.get("fidelity")).items() if isinstance(v, int | float)},
         parity=_mapping(parity) if parity else None,
         original_parity=_mapping(facts.get("originalParity")),
-        latencies=read_latencies(benchmark) if benchmark else {},
+        latencies=read_latencies(looks),
         engine_size_bytes=engine_size_bytes,
-        capacity=_capacity(benchmark) if benchmark else None,
+        capacity=_capacity(looks[0]) if looks else None,
         inspection=_mapping(facts.get("inspection")),
+        calibration=calibration.facts if calibration else {},
+        looks=max(1, len(looks)),
     )
 
 
-def read_latencies(benchmark: Artifact) -> dict[str, Latencies]:
-    """Raw samples of every variant, by its name."""
+def read_latencies(benchmark: Looks) -> dict[str, Latencies]:
+    """Raw samples of every variant, by its name; rounds of a later look follow those of the one before."""
+    found = [_read_look(look) for look in _looks(benchmark)]
+    starts = np.cumsum([0, *(1 + max(int(one.rounds.max()) for one in look.values()) for look in found[:-1])])
+    joined: dict[str, Latencies] = {}
+    for name in found[0] if found else ():
+        rows = [(look[name], start) for look, start in zip(found, starts, strict=True) if name in look]
+        microseconds = np.concatenate([one.microseconds for one, _ in rows])
+        joined[name] = Latencies(microseconds, np.concatenate([one.rounds + start for one, start in rows]))
+    return joined
+
+
+def _looks(benchmark: Looks | None) -> Sequence[Artifact]:
+    return () if benchmark is None else (benchmark,) if isinstance(benchmark, Artifact) else benchmark
+
+
+def _read_look(benchmark: Artifact) -> dict[str, Latencies]:
     with np.load(benchmark.folder / SAMPLES_FILE, allow_pickle=False) as arrays:
         names = [name for name in arrays.files if not name.endswith(".rounds")]
         return {name: Latencies(arrays[name], arrays[f"{name}.rounds"]) for name in names}
@@ -138,6 +171,7 @@ def _metric(verify: Artifact) -> MetricEvidence | None:
 
 
 def _raw_samples(verify: Artifact) -> dict[str, Any]:
+    """Fields of MetricEvidence."""
     file = next((name for name in verify.files if name.endswith(".npz")), None)
     if file is None:
         return {}
@@ -146,7 +180,8 @@ def _raw_samples(verify: Artifact) -> dict[str, Any]:
             "per_sample": ("original", "optimized"),
             "predictions": ("labels", "original_predictions", "optimized_predictions"),
         }
-        return {k: tuple(arrays[n] for n in names) for k, names in pairs.items() if set(names) <= set(arrays.files)}
+        found = {k: tuple(arrays[n] for n in names) for k, names in pairs.items() if set(names) <= set(arrays.files)}
+        return found | ({"groups": arrays["groups"]} if "groups" in arrays.files else {})
 
 
 def _number(value: float | None) -> float:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
+from strop_api.checks.evidence import NOT_FASTER, SPARSE_WEIGHTS, SPEED_NOT_STATED
+from strop_api.findings import Finding, Severity
 from strop_api.status import Latency, MetricFigures, Speedup
 from strop_api.steps import Precision
 from strop_api.targets import SpeedupOver
@@ -9,7 +11,8 @@ from strop_job.benchmark.variants import LEAST_CALLS_FOR_P99, LEAST_ROUNDS, UNQU
 from strop_job.judgement.evidence import Latencies, MetricEvidence
 from strop_job.judgement.figures import figure, points_text, ratio_text
 from strop_job.judgement.losses import loss_points
-from strop_job.judgement.statistics import LEVEL, Interval, median_ratio
+from strop_job.judgement.resampling import median_ratio
+from strop_job.judgement.statistics import LEVEL, Interval
 
 PHRASES = {
     SpeedupOver.ORIGINAL: "the original",
@@ -92,9 +95,9 @@ def speedup_figures(comparison: Interval | str, over: SpeedupOver) -> Speedup | 
     return Speedup(ratio=point, low=low, high=high, over=over.value)
 
 
-def speed_notes(
+def speed_findings(
     measured: Mapping[str, Latencies], asked: Precision | None, seed: int, *, said: Variant | None = None
-) -> Iterator[str]:
+) -> Iterator[Finding]:
     """Says of every unquantized variant that the engine is slower or not faster, whether a gate asks or not.
 
     `asked` is the engine's precision, by which it is called. `said` is a variant of which a gate has spoken already.
@@ -102,32 +105,33 @@ def speed_notes(
     candidate, bases = measured.get(Variant.OPTIMIZED), [name for name in UNQUANTIZED if name in measured]
     if candidate is None or not bases:
         missing = "the engine" if candidate is None else "the original"
-        yield f"no speed-up is stated: latency of {missing} was not measured"
+        yield SPEED_NOT_STATED.finding(f"no speed-up is stated: latency of {missing} was not measured")
         return
     for name in bases:
         if name is said:
             continue
         found = _ratio(candidate, measured[name], LEVEL, seed)
         if isinstance(found, str):
-            yield f"no speed-up over {NAMES[name]} is stated: {found}"
+            yield SPEED_NOT_STATED.finding(f"no speed-up over {NAMES[name]} is stated: {found}")
         elif found.low <= 1:
-            yield _no_gain(asked, NAMES[name], found)
+            yield NOT_FASTER.finding(_no_gain(asked, NAMES[name], found))
 
 
-def sparsity_notes(measured: Mapping[str, Latencies], seed: int) -> Iterator[str]:
+def sparsity_findings(measured: Mapping[str, Latencies], seed: int) -> Iterator[Finding]:
     """Whether `sparseWeights` helped, where the engine without it was timed too."""
     candidate, dense = measured.get(Variant.OPTIMIZED), measured.get(Variant.DENSE)
     if candidate is None or dense is None:
         return
     found = _ratio(candidate, dense, LEVEL, seed)
     if isinstance(found, str):
-        yield f"whether sparseWeights helped is not stated: {found}"
-    elif found.low > 1:
-        yield f"sparseWeights helped: {speed_text(found)} against the same engine without it"
-    elif found.high < 1:
-        yield f"sparseWeights made it slower: {speed_text(found)} against the same engine without it; leave it off"
+        yield SPARSE_WEIGHTS.finding(f"whether sparseWeights helped is not stated: {found}", severity=Severity.LOW)
+        return
+    words = "helped" if found.low > 1 else "made it slower" if found.high < 1 else "did not help"
+    message = f"sparseWeights {words}: {speed_text(found)} against the same engine without it"
+    if found.low > 1:
+        yield SPARSE_WEIGHTS.finding(message, severity=Severity.LOW, mend="keep it on")
     else:
-        yield f"sparseWeights did not help: {speed_text(found)} against the same engine without it"
+        yield SPARSE_WEIGHTS.finding(message)
 
 
 def _no_gain(asked: Precision | None, base: str, found: Interval) -> str:
@@ -139,7 +143,7 @@ def _no_gain(asked: Precision | None, base: str, found: Interval) -> str:
 
 def speed_text(interval: Interval, level: float = LEVEL) -> str:
     """`0.31x (95% 0.30 to 0.33)`."""
-    return f"{ratio_text(interval.point)} ({level * 100:g}% {interval.low:.2f} to {interval.high:.2f})"
+    return f"{ratio_text(interval.point)} ({level * 100:.4g}% {interval.low:.2f} to {interval.high:.2f})"
 
 
 def loss_text(metric: MetricFigures) -> str:

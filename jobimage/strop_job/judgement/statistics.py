@@ -1,8 +1,7 @@
-"""Intervals for what a run measures: proportions, paired proportions, means, recomputed metrics, latency ratios.
+"""Intervals that have a formula: proportions, paired proportions and their ratios, quantiles. All pure.
 
-Every function is pure and, where it resamples, seeded: the same samples give the same interval for ever. Levels are
-two-sided unless the name says otherwise; a one-sided bound at confidence c is the end of the two-sided interval at
-level 2c - 1.
+Levels are two-sided unless the name says otherwise; a one-sided bound at confidence c is the end of the two-sided
+interval at level 2c - 1. What must be resampled stands in `resampling`.
 """
 
 import math
@@ -19,8 +18,6 @@ Ints = NDArray[np.int64]
 
 LEVEL = 0.95
 """The level of every interval that is only shown."""
-RESAMPLES = 2000
-"""Bootstrap resamples: the 2.5% quantile then has a relative standard error near 14% of its tail probability."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ def normal_quantile(level: float) -> float:
     return NormalDist().inv_cdf(0.5 + level / 2)
 
 
-def wilson(successes: int, trials: int, level: float = LEVEL) -> Interval:
+def wilson(successes: float, trials: float, level: float = LEVEL) -> Interval:
     """Score interval of a proportion (Wilson 1927; equation 4 of Newcombe 1998, Statistics in Medicine 17:857)."""
     if not 0 <= successes <= trials or trials == 0:
         raise ValueError(f"{successes} successes of {trials} trials is no proportion")
@@ -57,22 +54,23 @@ def wilson(successes: int, trials: int, level: float = LEVEL) -> Interval:
     return Interval(share, low, high)
 
 
-def paired_difference(lost: int, gained: int, samples: int, level: float = LEVEL) -> Interval:
+def paired_difference(lost: float, gained: float, samples: float, level: float = LEVEL) -> Interval:
     """Score interval of the difference of paired proportions, first minus second (Tango 1998, Stat. Med. 17:891).
 
     `lost` counts samples right in the first and wrong in the second, `gained` the reverse, `samples` all. The ends
     solve |z(d)| = z: the difference at which the score test no longer rejects. Holds its level with no discordant pair
-    at all, where a bootstrap or a Wald interval has no width.
+    at all, where a bootstrap or a Wald interval has no width. Counts may be fractions: samples that hang together count
+    as fewer (Rao and Scott 1992, Biometrics 48:577).
     """
     if min(lost, gained) < 0 or lost + gained > samples or samples == 0:
         raise ValueError(f"{lost} lost and {gained} gained of {samples} samples are no paired counts")
     z, point = normal_quantile(level), (lost - gained) / samples
-    low = _bisect(lambda d: _tango(lost, gained, samples, d) - z, -1.0, point)
-    high = _bisect(lambda d: _tango(lost, gained, samples, d) + z, point, 1.0)
+    low = _bisect(lambda d: difference_score(lost, gained, samples, d) - z, -1.0, point)
+    high = _bisect(lambda d: difference_score(lost, gained, samples, d) + z, point, 1.0)
     return Interval(point, low, high)
 
 
-def _tango(lost: int, gained: int, samples: int, difference: float) -> float:
+def difference_score(lost: float, gained: float, samples: float, difference: float) -> float:
     """The score statistic for H0 `p1 - p2 = difference`; decreasing in `difference` (Tango 1998, equations 6 and 7)."""
     excess = lost - gained - samples * difference
     a, b = 2.0 * samples, -lost - gained + (2 * samples - lost + gained) * difference
@@ -93,12 +91,12 @@ def paired_ratio(both: int, lost: int, gained: int, samples: int, level: float =
         raise ValueError("a ratio over a proportion of zero")
     z, point = normal_quantile(level), (both + gained) / (both + lost)
     counts = (both, lost, gained, samples)
-    low = _bisect(lambda ratio: _nam_blackwelder(*counts, ratio) - z, 1e-9, max(point, 1e-9))
-    high = _bisect(lambda ratio: _nam_blackwelder(*counts, ratio) + z, max(point, 1e-9), max(100.0, 100 * point))
+    low = _bisect(lambda ratio: ratio_score(*counts, ratio) - z, 1e-9, max(point, 1e-9))
+    high = _bisect(lambda ratio: ratio_score(*counts, ratio) + z, max(point, 1e-9), max(100.0, 100 * point))
     return Interval(point, low, high)
 
 
-def _nam_blackwelder(both: int, lost: int, gained: int, samples: int, ratio: float) -> float:
+def ratio_score(both: float, lost: float, gained: float, samples: float, ratio: float) -> float:
     """The score statistic for H0 `p2 = ratio * p1`; constrained maximum likelihood estimates in closed form."""
     second, first = (both + gained) / samples, (both + lost) / samples
     p10, p01 = gained / samples, lost / samples
@@ -123,22 +121,6 @@ def _bisect(function: Callable[[float], float], low: float, high: float) -> floa
     return (low + high) / 2
 
 
-def bootstrap(
-    statistic: Callable[[Ints], float], count: int, *, level: float = LEVEL, seed: int, resamples: int = RESAMPLES
-) -> Interval:
-    """Percentile bootstrap (Efron and Tibshirani 1993, chapter 13) over the indices of `count` units.
-
-    `statistic` gets the indices of one resample; pairing is kept by indexing both sides with them. Used for means and
-    for metrics that must be recomputed, such as a macro F1.
-    """
-    if count < 1:
-        raise ValueError("nothing to resample")
-    random = np.random.default_rng(seed)
-    drawn = [statistic(random.integers(0, count, count)) for _ in range(resamples)]
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(statistic(np.arange(count)), float(low), float(high))
-
-
 def quantile_interval(values: Floats, quantile: float, level: float = LEVEL) -> Interval:
     """Distribution-free interval of a quantile from order statistics (David and Nagaraja 2003, section 7.1).
 
@@ -146,7 +128,7 @@ def quantile_interval(values: Floats, quantile: float, level: float = LEVEL) -> 
     """
     ordered = np.sort(np.asarray(values, np.float64))
     count, tail = len(ordered), (1 - level) / 2
-    cumulative = _binomial_cdf(count, quantile)
+    cumulative = binomial_cdf(count, quantile)
     below = int(np.searchsorted(cumulative, tail, side="right"))
     above = int(np.searchsorted(cumulative, 1 - tail, side="left")) + 1
     low = float(ordered[below - 1]) if below >= 1 else -math.inf
@@ -154,7 +136,7 @@ def quantile_interval(values: Floats, quantile: float, level: float = LEVEL) -> 
     return Interval(float(np.quantile(ordered, quantile)), low, high)
 
 
-def _binomial_cdf(count: int, share: float) -> Floats:
+def binomial_cdf(count: int, share: float) -> Floats:
     """P(X <= k) of a binomial, for k from 0 to `count`."""
     k = np.arange(count + 1)
     logs = np.array([math.lgamma(i + 1) for i in range(count + 1)])
@@ -163,32 +145,20 @@ def _binomial_cdf(count: int, share: float) -> Floats:
     return cumulative
 
 
-def median_ratio(
-    baseline: Floats, candidate: Floats, blocks: tuple[Ints, Ints], *, level: float = LEVEL, seed: int
-) -> Interval:
-    """Block bootstrap of median(baseline) / median(candidate), above 1 when the candidate is faster.
-
-    `blocks` gives each call's round. Calls within a block are correlated (clock, caches, neighbours), rounds are nearly
-    independent, so whole rounds are drawn (Kunsch 1989, non-overlapping blocks), the same rounds on both sides: drift
-    of the machine cancels. Rounds that one side lacks are left out.
-    """
-    rounds = np.intersect1d(blocks[0], blocks[1])
-    if len(rounds) == 0:
-        raise ValueError("the two variants share no round")
-    sides = [[values[ids == r] for r in rounds] for values, ids in zip((baseline, candidate), blocks, strict=True)]
-
-    def ratio(drawn: Ints) -> float:
-        medians = [float(np.median(np.concatenate([side[i] for i in drawn]))) for side in sides]
-        return medians[0] / medians[1]
-
-    return bootstrap(ratio, len(rounds), level=level, seed=seed)
-
-
 def macro_f1(labels: NDArray[Any], predictions: NDArray[Any]) -> float:
     """Unweighted mean over the classes that occur in labels or predictions of 2TP / (2TP + FP + FN)."""
+    return f1_of_codes(*class_codes(labels, predictions))
+
+
+def class_codes(labels: NDArray[Any], predictions: NDArray[Any]) -> tuple[Ints, Ints]:
+    """Both as numbers from 0, the same class the same number."""
     _, codes = np.unique(np.concatenate([labels.ravel(), predictions.ravel()]), return_inverse=True)
-    true, guessed = codes[: labels.size], codes[labels.size :]
-    size = int(codes.max()) + 1
+    return codes[: labels.size], codes[labels.size :]
+
+
+def f1_of_codes(true: Ints, guessed: Ints) -> float:
+    """`macro_f1` of classes that are numbered already: what a resample computes again and again."""
+    size = 1 + max(int(true.max()), int(guessed.max()))
     hits = np.bincount(true[true == guessed], minlength=size)
     seen = np.bincount(true, minlength=size) + np.bincount(guessed, minlength=size)
-    return float(np.mean(2 * hits / seen))
+    return float(np.mean(2 * hits[seen > 0] / seen[seen > 0]))

@@ -4,11 +4,12 @@ import math
 
 from strop_api.base import percent
 from strop_api.status import GateStatus, GateVerdict
-from strop_api.targets import MetricDropGate, SpeedupGate
+from strop_api.targets import MetricDropGate, MetricMinGate, SpeedupGate
 from strop_job.errors import InvalidInput
 from strop_job.judgement.evidence import Evidence, MetricEvidence
 from strop_job.judgement.figures import figure, percent_text, points_text
 from strop_job.judgement.headline import PHRASES, speed_text
+from strop_job.judgement.looks import spent_confidence
 from strop_job.judgement.statistics import LEVEL, Interval, one_sided, wilson
 
 
@@ -24,11 +25,27 @@ def loss_words(
     if interval is None:
         return f"{change}, {_side(loss, bound)} {text(bound)}"
     low, high = sorted((sign * interval.low, sign * interval.high))
-    shown = f"{change} ({level * 100:g}% {text(low)} to {text(high)})"
+    shown = f"{change} ({level * 100:.4g}% {text(low)} to {text(high)})"
     if gate.confidence is None:
         return f"{shown}, {_side(loss, bound)} {text(bound)}"
     worst = f"at {gate.confidence} confidence at most {text(interval.high)} worse"
     return f"{shown}; {worst}, {_side(interval.high, bound)} {text(bound)}"
+
+
+def metric_words(metric: MetricEvidence, gate: MetricMinGate, interval: Interval | None, bound: float) -> str:
+    """The metric, what it surely is where a confidence was asked for, and on which side of the bound that lies."""
+    higher, shown = metric.higher_is_better, f"{metric.name} {metric.optimized:.4g}"
+    if interval is None or gate.confidence is None:
+        return f"{shown} {_reaches(metric.optimized, bound, higher=higher)} {bound:g}"
+    end, words = (interval.low, "least") if higher else (interval.high, "most")
+    reaches = _reaches(end, bound, higher=higher)
+    return f"{shown}: at {gate.confidence} confidence at {words} {end:.4g}, which {reaches} {bound:g}"
+
+
+def _reaches(value: float, bound: float, *, higher: bool) -> str:
+    if higher:
+        return "reaches" if at_least(value, bound) else "is below"
+    return "is within" if at_most(value, bound) else "is above"
 
 
 def speed_words(gate: SpeedupGate, seen: Interval, bound: float, level: float) -> str:
@@ -73,23 +90,40 @@ def agreement_interval(seen: Evidence) -> dict[str, str | None]:
     return {"low": figure(interval.low), "high": figure(interval.high)}
 
 
-def level_for(confidence: str | None, gate: str) -> float:
-    """The two-sided level of the interval: 95% shown, or the one whose end is the one-sided bound asked for."""
+def level_for(confidence: str | None, gate: str, look: int = 1, max_looks: int = 1) -> float:
+    """The two-sided level of the interval: 95% shown, or the one whose end is the one-sided bound asked for.
+
+    One look of several uses its share of the error alone. Raises InvalidInput for a senseless confidence.
+    """
     if confidence is None:
         return LEVEL
     try:
-        return one_sided(percent(confidence))
+        one_sided(percent(confidence))
+        return one_sided(spent_confidence(percent(confidence), look, max_looks))
     except ValueError as error:
         raise InvalidInput(str(error), field=f"spec.gates.{gate}.confidence", mend="95% is usual") from error
 
 
 def verdict(
-    name: str, passed: bool, measured: float, bound: float, message: str, interval: Interval | None = None
+    name: str,
+    passed: bool,
+    measured: float,
+    bound: float,
+    message: str,
+    interval: Interval | None = None,
+    *,
+    sure: bool = True,
 ) -> GateStatus:
-    """Passed or missed, with its figures in the contract's form."""
+    """Passed or missed by the point estimate, with its figures in the contract's form.
+
+    `sure` is False where a confidence was asked for and its bound does not keep what the point estimate keeps: then the
+    gate is inconclusive and does not pass.
+    """
+    found = GateVerdict.MISSED if not passed else GateVerdict.PASSED if sure else GateVerdict.INCONCLUSIVE
+    message = f"inconclusive: {message}" if found is GateVerdict.INCONCLUSIVE else message
     return GateStatus(
         gate=name,
-        verdict=GateVerdict.PASSED if passed else GateVerdict.MISSED,
+        verdict=found,
         measured=figure(measured),
         bound=figure(bound),
         low=figure(interval.low) if interval else None,

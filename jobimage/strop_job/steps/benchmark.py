@@ -22,7 +22,12 @@ SPINNING = True
 """The runtime's own default, as it would serve; a variant rests until its threads sleep before the next one works."""
 
 
-def benchmark_stage(engines: Mapping[str, str], spec: ModelOptimizationSpec, target: Target) -> Stage:
+def look_name(look: int) -> str:
+    """The stage of one look: `benchmark`, `benchmark-2` …"""
+    return "benchmark" if look == 1 else f"benchmark-{look}"
+
+
+def benchmark_stage(engines: Mapping[str, str], spec: ModelOptimizationSpec, target: Target, look: int = 1) -> Stage:
     """Times the engines of `engines` (variant -> stage that made it), taking turns. Facts per variant, raw samples.
 
     Facts: `variants` (by name, see `variant_facts`), how it was measured, `batch` and `mostBatch` (samples per call),
@@ -31,6 +36,9 @@ def benchmark_stage(engines: Mapping[str, str], spec: ModelOptimizationSpec, tar
 
     Give `optimized` and `original`; `fp16` where a gate compares with it. All are compiled by the same runtime, so
     what the runtime alone gains is in none of their ratios.
+
+    A later `look` times as many calls more, in another order, and leaves out what more calls would not make clearer:
+    the other batch sizes.
     """
     model = spec.model
     parameters: dict[str, JsonValue] = {
@@ -42,11 +50,13 @@ def benchmark_stage(engines: Mapping[str, str], spec: ModelOptimizationSpec, tar
         "target": target.model_dump(mode="json", by_alias=True, exclude={"name", "optional"}),
         "spinning": SPINNING,
     }
+    if look > 1:
+        parameters["look"] = look
     return Stage(
-        name="benchmark",
+        name=look_name(look),
         kind="Benchmark",
         version=3,
-        run=lambda context: _run(context, engines),
+        run=lambda context: _run(context, engines, look),
         parameters=parameters,
         needs=tuple(dict.fromkeys(engines.values())),
         libraries=(*TRAITS[target.runtime].libraries, "numpy"),
@@ -57,16 +67,16 @@ def benchmark_stage(engines: Mapping[str, str], spec: ModelOptimizationSpec, tar
     )
 
 
-def _run(context: StageContext, engines: Mapping[str, str]) -> Artifact:
+def _run(context: StageContext, engines: Mapping[str, str], look: int) -> Artifact:
     spec, target = context.spec, context.target
     threads = this_machine().threads_for(target)
     setups = {
         variant: Setup(context.inputs[stage], target, threads, SPINNING, context.folder)
         for variant, stage in engines.items()
     }
-    schedule = Schedule(spec.benchmark.calls, float(spec.benchmark.max_seconds), spec.seed)
+    schedule = Schedule(spec.benchmark.calls, float(spec.benchmark.max_seconds), spec.seed + look - 1)
     on_device = target.accelerator is not None
-    measured = measure(setups, spec.model, schedule, context.report, on_device=on_device)
+    measured = measure(setups, spec.model, schedule, context.report, on_device=on_device, sweeping=look == 1)
     _save(context.folder / SAMPLES_FILE, {name: tally.latencies() for name, tally in measured.main.tallies.items()})
     _save(context.folder / THROUGHPUT_FILE, _by_batch(measured))
     facts: dict[str, JsonValue] = {

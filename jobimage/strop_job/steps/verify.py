@@ -46,7 +46,7 @@ def verify_stage(spec: ModelOptimizationSpec, target: Target, last: str) -> Stag
     Facts: `metric` {name, original, optimized, higherIsBetter, samples}, `fidelity` {cosine, agreement, sqnrDecibels},
     `inspection`, `parity` and `originalParity` {shapes, worst, tolerance, passed, reference, and where it failed
     `divergence` {node, operator, tensor, error, with, note}}. Files: `samples.npz` with `original` and `optimized` (a
-    figure per sample, paired), for classes also `labels` and both `…_predictions`.
+    figure per sample, paired), for classes also `labels` and both `…_predictions`, with `groups` the group of each.
     """
     model = spec.model
     return Stage(
@@ -82,7 +82,7 @@ def run_verify(context: StageContext, last: str) -> Artifact:
         context.report(0.02, "comparing the engines with their graphs")
         compared = _parity(context, last, engine, original, first)
         fidelity, before, after = evaluate_both(context, samples, engine, original)
-    save_samples(context.folder / SAMPLES_FILE, before, after)
+    save_samples(context.folder / SAMPLES_FILE, before, after, samples.groups())
     context.report(0.98, "inspecting the engine")
     facts: dict[str, JsonValue] = {
         "metric": metric_facts(before, after),
@@ -274,14 +274,18 @@ def metric_facts(before: MetricSamples, after: MetricSamples) -> dict[str, JsonV
     }
 
 
-def save_samples(path: Path, before: MetricSamples, after: MetricSamples) -> None:
-    """What intervals are made from: a figure per sample, or labels and predictions."""
+def save_samples(
+    path: Path, before: MetricSamples, after: MetricSamples, groups: NDArray[np.str_] | None = None
+) -> None:
+    """What intervals are made from: a figure per sample, or labels and predictions; and the groups, numbered from 0."""
     arrays: dict[str, NDArray[Any]] = {}
     if before.per_sample is not None and after.per_sample is not None:
         arrays |= {"original": before.per_sample, "optimized": after.per_sample}
     if before.labels is not None and before.predictions is not None and after.predictions is not None:
         arrays |= {"labels": before.labels}
         arrays |= {"original_predictions": before.predictions, "optimized_predictions": after.predictions}
+    if groups is not None:
+        arrays["groups"] = np.unique(groups, return_inverse=True)[1]
     np.savez(path, **arrays)  # type: ignore[arg-type]
 
 

@@ -1,7 +1,10 @@
 """Real ONNX graphs of two sizes, compiled by the real backend, and a spec that asks for them."""
 
+import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -113,3 +116,16 @@ def make_context(tmp_path: Path) -> MakeContext:
         return StageContext(request, folder, inputs, report)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def gate_runs() -> ModuleType:
+    """The synthetic runs that the bench of the gates counts, fewer of them."""
+    path = Path(__file__).parents[2] / "bench" / "gate_runs.py"
+    spec = importlib.util.spec_from_file_location("gate_runs", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["gate_runs"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module

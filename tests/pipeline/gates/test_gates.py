@@ -15,6 +15,7 @@ from strop_job.judgement.gates import Judgement, judge, judge_evidence
 from strop_job.stages import Artifact, ArtifactKind
 
 PASSED, MISSED, NOT_MEASURED = GateVerdict.PASSED, GateVerdict.MISSED, GateVerdict.NOT_MEASURED
+INCONCLUSIVE = GateVerdict.INCONCLUSIVE
 
 
 def timed(median: float, *, calls: int = 400, spread: float = 0.02, seed: int = 0) -> Latencies:
@@ -31,6 +32,11 @@ def answers(samples: int, right: int, lost: int = 0, gained: int = 0) -> MetricE
     optimized[:lost] = 0
     optimized[right : right + gained] = 1
     return MetricEvidence("accuracy", original.mean(), optimized.mean(), True, samples, (original, optimized))
+
+
+def words(judgement: Judgement) -> list[str]:
+    """What is said beside the gates."""
+    return [found.message for found in judgement.findings]
 
 
 def evidence(**changes: Any) -> Evidence:
@@ -76,7 +82,9 @@ def test_with_confidence_few_samples_cannot_prove_non_inferiority(make_spec) -> 
     spec = make_spec(gates={"metricDrop": {"maxPoints": "1.0", "confidence": "95%"}})
     few, many = judged(spec, metric=answers(100, 90)), judged(spec, metric=answers(10_000, 9000, lost=20, gained=20))
     assert (few.outcome, many.outcome) == (Outcome.GATE_MISSED, Outcome.PUBLISHED)
-    assert "at 95% confidence at most 2.63" in only(few, "metricDrop").message
+    assert only(few, "metricDrop").verdict is INCONCLUSIVE
+    assert few.message.startswith("inconclusive: accuracy is 0.00 points worse")
+    assert "at 95% confidence at most 2.63" in few.message
 
 
 def test_a_relative_drop_is_held_against_the_original(make_spec) -> None:
@@ -130,7 +138,7 @@ def test_a_slow_engine_misses_the_speed_gate_in_words(make_spec) -> None:
     latencies = {"original": timed(310, seed=1), "optimized": timed(1000, seed=2)}
     judgement = judged(spec, latencies=latencies)
     status = only(judgement, "speedup")
-    assert (status.verdict, judgement.notes, judgement.message) == (MISSED, (), status.message)
+    assert (status.verdict, words(judgement), judgement.message) == (MISSED, [], status.message)
     assert status.message == "speed-up 0.31x (95% 0.31 to 0.31) is below 1.2x over the original"
 
 
@@ -139,7 +147,11 @@ def test_with_confidence_the_lower_bound_must_reach_the_speed_asked_for(make_spe
     latencies = {"original": timed(1210, spread=0.3, seed=1), "optimized": timed(1000, spread=0.3, seed=2)}
     plain, sure = ({"min": "1.2", "over": "Original", **more} for more in ({}, {"confidence": "95%"}))
     assert only(judged(make_spec(gates={"speedup": plain}), latencies=latencies), "speedup").verdict is PASSED
-    assert only(judged(make_spec(gates={"speedup": sure}), latencies=latencies), "speedup").verdict is MISSED
+    judgement = judged(make_spec(gates={"speedup": sure}), latencies=latencies)
+    status = only(judgement, "speedup")
+    assert (status.verdict, judgement.outcome) == (INCONCLUSIVE, Outcome.GATE_MISSED)
+    assert status.message.startswith("inconclusive: speed-up 1.21x (96.67% ")
+    assert status.message.endswith("which is below 1.2x over the original; look 1 of at most 3")
 
 
 def test_the_best_unquantized_variant_is_the_fastest_one(make_spec) -> None:
@@ -148,14 +160,14 @@ def test_the_best_unquantized_variant_is_the_fastest_one(make_spec) -> None:
     judgement = judged(make_spec(), latencies=latencies)
     assert judgement.speedup is not None
     assert float(judgement.speedup.ratio) == pytest.approx(0.9, abs=0.01)
-    assert judgement.notes == ("the engine is slower than FP16: 0.90x (95% 0.90 to 0.90)",)
+    assert words(judgement) == ["the engine is slower than FP16: 0.90x (95% 0.90 to 0.90)"]
 
 
 def test_each_unquantized_variant_is_compared_by_name(make_spec) -> None:
     """INT8 that loses to FP16 would be told apart from nothing, or only when a gate asks for it."""
     steps = [{"name": "q", "type": "Quantize", "quantize": {"precision": "int8", "method": "Dynamic"}}]
     latencies = {"original": timed(800, seed=1), "fp16": timed(500, seed=2), "optimized": timed(1000, seed=3)}
-    notes = judged(make_spec(steps=steps), latencies=latencies).notes
+    notes = words(judged(make_spec(steps=steps), latencies=latencies))
     assert [note.split(":")[0] for note in notes] == ["INT8 is slower than the original", "INT8 is slower than FP16"]
     assert "0.50x (95% " in notes[1]
 
@@ -172,7 +184,7 @@ def test_whether_sparse_weights_helped_is_said_by_a_measurement(make_spec, dense
     """The flag would be left on where it costs, or called a gain that nobody measured."""
     noisy = {"dense": timed(dense, spread=0.2, seed=1), "optimized": timed(1000, spread=0.2, seed=2)}
     judgement = judged(make_spec(), latencies={"original": timed(5000), **noisy})
-    assert judgement.notes[-1].startswith(said)
+    assert words(judgement)[-1].startswith(said)
     assert judgement.speedup is not None
     assert float(judgement.speedup.ratio) == pytest.approx(5, rel=0.05), "never a baseline of the speed-up"
 
@@ -183,7 +195,7 @@ def test_what_a_missed_gate_said_is_not_said_again(make_spec) -> None:
     latencies = {"original": timed(800, seed=1), "fp16": timed(500, seed=2), "optimized": timed(1000, seed=3)}
     judgement = judged(spec, latencies=latencies)
     assert only(judgement, "speedup").verdict is MISSED
-    assert [note.split(":")[0] for note in judgement.notes] == ["the engine is slower than the original"]
+    assert [note.split(":")[0] for note in words(judgement)] == ["the engine is slower than the original"]
 
 
 def test_not_faster_is_said_and_does_not_refuse(make_spec) -> None:
@@ -191,7 +203,7 @@ def test_not_faster_is_said_and_does_not_refuse(make_spec) -> None:
     latencies = {"original": timed(1000, spread=0.2, seed=1), "optimized": timed(1000, spread=0.2, seed=2)}
     judgement = judged(make_spec(), latencies=latencies)
     assert judgement.passed
-    assert "the interval includes 1" in judgement.notes[0]
+    assert "the interval includes 1" in words(judgement)[0]
 
 
 def test_too_few_rounds_give_no_speedup(make_spec) -> None:
@@ -261,11 +273,12 @@ def test_nothing_passes_where_nothing_was_measured(make_spec) -> None:
             "peakMemory": {"max": "1Gi"},
             "fidelity": {"cosineMin": "0.9"},
             "realisedPrecision": {"min": "90%"},
+            "calibration": {"maxMismatches": 0},
         }
     )
     judgement = judge(spec, spec.targets[0], None, None, None)
     assert {status.verdict for status in judgement.gates} == {NOT_MEASURED}
-    assert len(judgement.gates) == 10
+    assert len(judgement.gates) == 11
     assert (judgement.passed, judgement.outcome) == (False, Outcome.NOT_MEASURED)
     assert (judgement.metric, judgement.latency, judgement.speedup) == (None, None, None)
 
