@@ -1,15 +1,15 @@
 """Publishing: an immutable folder for the run, then one pointer moved with If-Match. Only after every gate passed.
 
-`<output>/<run id>/` holds the files, `provenance.json` and `manifest.json`; `<output>/current.json` points to it. The
-manifest is written after the files, the pointer after the manifest: whoever follows the pointer finds all of it.
+`<output>/<run id>/` holds the files, their papers (`README.md`, `provenance.json`, with a key `provenance.dsse.json`)
+and `manifest.json`; `<output>/current.json` points to it. The manifest is written after the files, the pointer after
+the manifest: whoever follows the pointer finds all of it. A folder that has its manifest is never written again.
 """
 
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AwareDatetime, Field, JsonValue, ValidationError
 
@@ -18,9 +18,16 @@ from strop_api.status import ArtifactRef
 from strop_job.errors import InvalidInput, StoreFailed, Unsupported
 from strop_job.store.digests import bytes_digest, file_digest
 from strop_job.store.objects import ObjectInfo, ObjectMissing, ObjectStore, is_safe_name, join
+from strop_job.trust.statement import PROVENANCE_LIMIT_BYTES, read, statement
+
+if TYPE_CHECKING:
+    from strop_job.trust.signing import Signer
 
 OUTPUT_FIELD = "spec.output.uri"
 MANIFEST, PROVENANCE, POINTER, README = "manifest.json", "provenance.json", "current.json", "README.md"
+SIGNATURE = "provenance.dsse.json"
+PAPERS = (README, PROVENANCE, SIGNATURE, MANIFEST)
+"""Names that no published file may have."""
 POINTER_LIMIT_BYTES = 64 << 10
 MANIFEST_LIMIT_BYTES = 16 << 20
 ATTEMPTS = 5
@@ -108,13 +115,15 @@ def publish(
     *,
     measured: Collection[str] | None = None,
     readme: Callable[[Sequence[PublishedFile]], str] | None = None,
+    signer: "Signer | None" = None,
 ) -> ArtifactRef:
     """Publish `files` (by relative name; the first is the engine) and move the pointer.
 
     `measured` names the files that passed the gates, by default the first alone. Others with the very bytes of one of
-    these are as measured; all others are companions. What `readme` says of the files becomes `README.md`. After a
-    crash the same call finishes the work. Raises InvalidInput when the pointer is another owner's or the run's folder
-    holds other bytes, StoreFailed when the store fails; in both cases the pointer has not moved.
+    these are as measured; all others are companions. What `readme` says of the files becomes `README.md`; `provenance`
+    becomes a statement about all of them, signed if there is a `signer`. After a crash the same call finishes the work.
+    Raises InvalidInput when the pointer is another owner's or the run's folder holds other bytes or another signature,
+    StoreFailed when the store fails; in both cases the pointer has not moved.
     """
     engine = next(iter(files))
     measured = {engine, *(measured or ())}
@@ -122,11 +131,13 @@ def publish(
     _owned_pointer(store, output_uri, owner)
     folder = join(output_uri, run_id)
     found = _with_roles([_put(store, folder, name, path) for name, path in files.items()], measured)
-    if readme is not None:
-        found.append(_put_readme(store, folder, readme(found)))
-    found.append(_put_provenance(store, folder, provenance))
-    manifest = Manifest(run_id=run_id, owner=owner, files=sorted(found, key=lambda f: f.name))
-    manifest_digest = _put_manifest(store, folder, manifest)
+    if (before := _read_manifest(store, folder)) is None:
+        papers = _put_papers(store, folder, found, provenance, readme, signer)
+        manifest = Manifest(run_id=run_id, owner=owner, files=sorted((*found, *papers), key=lambda f: f.name))
+        manifest_digest = _put_manifest(store, folder, manifest)
+    else:
+        _check_same(store, folder, before[0], Manifest(run_id=run_id, owner=owner, files=found), signer)
+        manifest_digest = before[1]
     size = sum(f.size_bytes for f in found if f.name in measured)
     artifact = ArtifactRef(uri=join(folder, engine), digest=found[0].digest, size_bytes=size)
     pointer = Pointer(owner=owner, run_id=run_id, uri=folder, manifest_digest=manifest_digest,
@@ -190,7 +201,7 @@ def _check_names(output_uri: str, run_id: str, files: Mapping[str, Path]) -> Non
     if not output_uri.startswith("s3://"):
         raise Unsupported(f"this release does not publish to {output_uri}", field=OUTPUT_FIELD, mend="use s3://")
     for name in (run_id, *files):
-        if not is_safe_name(name) or name in (MANIFEST, PROVENANCE, README):
+        if not is_safe_name(name) or name in PAPERS:
             raise InvalidInput(f"{name!r} cannot be the name of a published file")
 
 
@@ -208,38 +219,81 @@ def _put(store: ObjectStore, folder: str, name: str, path: Path) -> PublishedFil
     return PublishedFile(name=name, digest=digest, size_bytes=path.stat().st_size, role=Role.COMPANION)
 
 
-def _put_readme(store: ObjectStore, folder: str, text: str) -> PublishedFile:
-    uri, data = join(folder, README), text.encode()
-    digest = bytes_digest(data)
+def _put_papers(
+    store: ObjectStore,
+    folder: str,
+    files: Sequence[PublishedFile],
+    provenance: Mapping[str, JsonValue],
+    readme: Callable[[Sequence[PublishedFile]], str] | None,
+    signer: "Signer | None",
+) -> list[PublishedFile]:
+    """What is said of the files: README.md, then the statement about all of these, signed if there is a key."""
+    said = [] if readme is None else [_put_bytes(store, folder, README, readme(files).encode())]
+    subjects = {file.name: file.digest for file in (*files, *said)}
+    made = statement(provenance, subjects, [file.name for file in files if file.role is Role.MEASURED])
+    if signer is None:
+        return [*said, _put_first(store, folder, made, subjects)]
+    signature, made = _put_signature(store, folder, made, subjects, signer)
+    return [*said, signature, _put_bytes(store, folder, PROVENANCE, made)]
+
+
+def _put_bytes(store: ObjectStore, folder: str, name: str, data: bytes) -> PublishedFile:
+    """Create the object, or see that it is there already, byte for byte."""
+    uri, digest = join(folder, name), bytes_digest(data)
     if not store.create(uri, data, field=OUTPUT_FIELD) and store.digest(uri, field=OUTPUT_FIELD) != digest:
         raise _other_bytes(uri)
-    return PublishedFile(name=README, digest=digest, size_bytes=len(data), role=Role.COMPANION)
+    return PublishedFile(name=name, digest=digest, size_bytes=len(data), role=Role.COMPANION)
 
 
-def _put_provenance(store: ObjectStore, folder: str, provenance: Mapping[str, JsonValue]) -> PublishedFile:
-    """Create provenance.json; one from before a crash stays, as it tells of the same bytes at their first making."""
+def _put_first(store: ObjectStore, folder: str, made: bytes, subjects: Mapping[str, str]) -> PublishedFile:
+    """Create provenance.json; one from before a crash stays, as it tells of the same files at their first making."""
     uri = join(folder, PROVENANCE)
-    data = json.dumps(provenance, indent=2, sort_keys=True).encode()
-    if store.create(uri, data, field=OUTPUT_FIELD):
-        digest, size = bytes_digest(data), len(data)
-    else:
-        digest, size = store.digest(uri, field=OUTPUT_FIELD), _size(store, uri)
-    return PublishedFile(name=PROVENANCE, digest=digest, size_bytes=size, role=Role.COMPANION)
+    if not store.create(uri, made, field=OUTPUT_FIELD):
+        made = store.read(uri, PROVENANCE_LIMIT_BYTES, field=OUTPUT_FIELD)
+        if read(made).subjects != subjects:
+            raise _other_bytes(uri)
+    return PublishedFile(name=PROVENANCE, digest=bytes_digest(made), size_bytes=len(made), role=Role.COMPANION)
 
 
-def _size(store: ObjectStore, uri: str) -> int:
-    found = store.stat(uri, field=OUTPUT_FIELD)
-    if found is None:
-        raise StoreFailed(f"{uri} was removed while it was published", field=OUTPUT_FIELD)
-    return found.size_bytes
+def _put_signature(
+    store: ObjectStore, folder: str, made: bytes, subjects: Mapping[str, str], signer: "Signer"
+) -> tuple[PublishedFile, bytes]:
+    """Create the envelope and yield the statement in it. One from before a crash stays if this very key made it:
+    nothing that merely lay there is ever signed."""
+    uri, data = join(folder, SIGNATURE), signer.sign(made)
+    if not store.create(uri, data, field=OUTPUT_FIELD):
+        data = store.read(uri, 2 * PROVENANCE_LIMIT_BYTES, field=OUTPUT_FIELD)
+        made = signer.public.open(data)
+        if read(made).subjects != subjects:
+            raise _other_bytes(uri)
+    return PublishedFile(name=SIGNATURE, digest=bytes_digest(data), size_bytes=len(data), role=Role.COMPANION), made
+
+
+def _check_same(store: ObjectStore, folder: str, before: Manifest, now: Manifest, signer: "Signer | None") -> None:
+    """That the folder which was published before is this run's, still whole, and signed if it must be."""
+    listed = {file.name: file for file in before.files}
+    same = all(file.name in listed and listed[file.name].digest == file.digest for file in now.files)
+    if before.run_id != now.run_id or not before.owner.is_same(now.owner) or not same:
+        raise _other_bytes(join(folder, MANIFEST))
+    gone = next((file.name for file in before.files if not _is_there(store, folder, file, read=False)), None)
+    if gone is not None:
+        message = f"{join(folder, gone)} was removed or changed since it was published"
+        raise InvalidInput(message, field=OUTPUT_FIELD, mend="ask for a new run, or publish elsewhere")
+    if signer is not None:
+        _check_signed(store, folder, listed, signer)
+
+
+def _check_signed(store: ObjectStore, folder: str, listed: Mapping[str, PublishedFile], signer: "Signer") -> None:
+    if SIGNATURE not in listed:
+        message = f"{folder} was published before, unsigned, and published folders never change"
+        raise InvalidInput(message, field=OUTPUT_FIELD, mend="ask for a new run, or publish elsewhere")
+    signed = signer.public.open(store.read(join(folder, SIGNATURE), 2 * PROVENANCE_LIMIT_BYTES, field=OUTPUT_FIELD))
+    if PROVENANCE not in listed or bytes_digest(signed) != listed[PROVENANCE].digest:
+        raise _other_bytes(join(folder, SIGNATURE))
 
 
 def _put_manifest(store: ObjectStore, folder: str, manifest: Manifest) -> str:
-    uri, data = join(folder, MANIFEST), manifest.model_dump_json(by_alias=True, indent=2).encode()
-    digest = bytes_digest(data)
-    if not store.create(uri, data, field=OUTPUT_FIELD) and store.digest(uri, field=OUTPUT_FIELD) != digest:
-        raise _other_bytes(uri)
-    return digest
+    return _put_bytes(store, folder, MANIFEST, manifest.model_dump_json(by_alias=True, indent=2).encode()).digest
 
 
 def _other_bytes(uri: str) -> InvalidInput:

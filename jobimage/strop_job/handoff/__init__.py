@@ -7,6 +7,8 @@ with the engine's very bytes are as measured as the engine, nothing else here is
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from strop_api.checks.spec import FORMAT_IS_NOT_THE_ENGINE, FORMAT_SKIPPED
+from strop_api.findings import Finding
 from strop_api.model import ModelFormat
 from strop_api.result import RunRequest
 from strop_api.targets import OutputFormat, Target
@@ -32,7 +34,7 @@ class HandOff:
     """To be walked after the engine is compiled."""
     companions: tuple[str, ...] = ()
     """Stages whose files are published beside the engine's."""
-    warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     """What is left out, and what is not what its name may suggest."""
 
 
@@ -50,7 +52,7 @@ def hand_off(
     """What the spec lists beside the engine. The names are those of stages: `graph` is what was compiled, `code` holds
     the architecture's source where it is not the image's.
 
-    A device format whose converter is not here is left out with a warning. Raises Unsupported for a device format of
+    A device format whose converter is not here is left out with a finding. Raises Unsupported for a device format of
     an ONNX model, which no converter here reads.
     """
     asked = set(request.spec.output.formats)
@@ -60,19 +62,19 @@ def hand_off(
     if asked & CONVERTERS.keys():
         on_devices = _devices(request, asked, environment(), model=model, code=code)
     stages = (*served, *on_devices.stages)
-    return HandOff(stages, (*graphs, *(stage.name for stage in stages)), (*warned, *on_devices.warnings))
+    return HandOff(stages, (*graphs, *(stage.name for stage in stages)), (*warned, *on_devices.findings))
 
 
 def _graph(
     asked: set[OutputFormat], target: Target, *, graph: str, export: str
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
     """The stage with the ONNX graph, and what must be said of it."""
     if OutputFormat.ONNX not in asked:
         return (), ()
     if graph == export or TRAITS[target.runtime].quantizes_to is ArtifactKind.ONNX_GRAPH:
         return (graph,), ()
     said = f"{FORMATS}: Onnx is the graph before quantization, since {target.runtime} quantizes a form of its own"
-    return (export,), (said,)
+    return (export,), (FORMAT_IS_NOT_THE_ENGINE.finding(said),)
 
 
 def _served(
@@ -92,7 +94,7 @@ def _devices(
     request: RunRequest, asked: set[OutputFormat], found: DeviceEnvironment, *, model: str, code: str | None
 ) -> HandOff:
     stages: list[Stage] = []
-    warnings: list[str] = []
+    findings: list[Finding] = []
     for name, wanted in ((LITERT, OutputFormat.LITERT), (CORE_ML, OutputFormat.CORE_ML)):
         if wanted not in asked:
             continue
@@ -100,7 +102,7 @@ def _devices(
             message = f"{wanted} is converted from torch, and the model is an ONNX file"
             raise Unsupported(message, field=FORMATS, mend=f"give Safetensors or TorchExport, or leave {wanted} out")
         if reason := missing(found, wanted):
-            warnings.append(f"{FORMATS}: {wanted} is skipped: {reason}")
+            findings.append(FORMAT_SKIPPED.finding(f"{FORMATS}: {wanted} is skipped: {reason}"))
             continue
         stages.append(device_stage(name, request.spec, wanted, found, model=model, code=code))
-    return HandOff(tuple(stages), (), tuple(warnings))
+    return HandOff(tuple(stages), (), tuple(findings))

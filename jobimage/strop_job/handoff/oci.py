@@ -18,9 +18,9 @@ from strop_api.result import RunRequest
 from strop_api.targets import Target
 from strop_job.handoff.files import listed, place
 from strop_job.hardware import this_machine
-from strop_job.provenance import versions
 from strop_job.stages import Artifact, ArtifactKind, Stage, StageContext
 from strop_job.store.digests import PREFIX, bytes_digest, file_digest, folder_digest
+from strop_job.trust.provenance import versions
 
 ARTIFACT_TYPE = "application/vnd.strop.engine.v1"
 FILE_TYPE = "application/vnd.strop.engine.file.v1"

@@ -1,4 +1,4 @@
-"""What `output.formats` leads to: stages, folders, warnings and refusals."""
+"""What `output.formats` leads to: stages, folders, findings and refusals."""
 
 import sys
 
@@ -9,7 +9,7 @@ from strop_job.backends import TRAITS
 from strop_job.errors import Unsupported
 from strop_job.handoff import BUNDLE_STAGES, folder_of, hand_off
 from strop_job.handoff.device import DeviceEnvironment, find_environment
-from strop_job.handoff.readme import readme
+from strop_job.handoff.readme import bundles, files_table
 from strop_job.handoff.signature import read_signature
 from strop_job.publish import Owner, PublishedFile, Role, current, publish
 from strop_job.records import made_from
@@ -41,7 +41,7 @@ def asked(parts, *formats: str, target: dict | None = None):
 def test_the_engine_alone_needs_no_stage(parts):
     """Every run would pay for bundles that nobody asked for."""
     found = asked(parts)
-    assert (found.stages, found.companions, found.warnings) == ((), (), ())
+    assert (found.stages, found.companions, found.findings) == ((), (), ())
 
 
 def test_kserve_brings_the_repository_that_it_serves(parts):
@@ -71,7 +71,7 @@ def test_where_quantization_leaves_onnx_the_plan_says_that_the_graph_is_the_unqu
     """An FP32 graph beside an INT8 engine would be taken for its source."""
     found = asked(parts, "Onnx", target={"name": "cpu", "runtime": "OpenVINO"})
     assert found.companions == ("export",)
-    assert "before quantization" in found.warnings[0]
+    assert "before quantization" in found.findings[0].message
 
 
 def test_each_bundle_has_a_folder_of_its_own():
@@ -80,17 +80,17 @@ def test_each_bundle_has_a_folder_of_its_own():
     assert len({*folders, "onnx"}) == len(folders) + 1
 
 
-def test_a_converter_that_is_not_here_is_a_warning_and_nothing_else(parts):
+def test_a_converter_that_is_not_here_is_a_finding_and_nothing_else(parts):
     """A format that is skipped in silence looks as if it had been published."""
     request = parts.request_of(parts.spec_of(model=TORCH, output={"uri": "s3://e/x", "formats": ["LiteRT", "CoreML"]}))
     bare = DeviceEnvironment(sys.executable, {"strop": "0.1.0", "torch": "2.14.1", "coremltools": "9.0"})
     found = hand_off(request, request.spec.targets[0], **NAMES, environment=lambda: bare)
     assert found.companions == ("bundle-coreml",)
-    (warning,) = found.warnings
-    assert warning.startswith(
+    (finding,) = found.findings
+    assert finding.message.startswith(
         "spec.output.formats: LiteRT is skipped: this worker has no litert-torch and no ai-edge-litert"
     )
-    assert "STROP_DEVICE_PYTHON" in warning
+    assert "STROP_DEVICE_PYTHON" in finding.message
 
 
 def test_converters_of_another_release_are_not_used(parts):
@@ -99,7 +99,7 @@ def test_converters_of_another_release_are_not_used(parts):
     other = DeviceEnvironment(sys.executable, {**COMPLETE.versions, "strop": "0.0.1"})
     found = hand_off(request, request.spec.targets[0], **NAMES, environment=lambda: other)
     assert found.companions == ()
-    assert "strop 0.0.1" in found.warnings[0]
+    assert "strop 0.0.1" in found.findings[0].message
 
 
 def test_a_python_that_is_not_there_is_told(parts, monkeypatch):
@@ -108,7 +108,7 @@ def test_a_python_that_is_not_there_is_told(parts, monkeypatch):
     request = parts.request_of(parts.spec_of(model=TORCH, output={"uri": "s3://e/x", "formats": ["LiteRT"]}))
     found = hand_off(request, request.spec.targets[0], **NAMES)
     assert found.companions == ()
-    assert "STROP_DEVICE_PYTHON names no usable Python" in found.warnings[0]
+    assert "STROP_DEVICE_PYTHON names no usable Python" in found.findings[0].message
 
 
 def test_a_device_format_of_an_onnx_model_is_refused(parts):
@@ -136,12 +136,11 @@ def test_bytes_that_were_measured_are_marked_so_under_every_name(parts, scores, 
     companions = {f"bundle-{kind}": scores[kind] for kind in ("triton", "kserve", "oci")}
     for stage, bundle in companions.items():
         files |= {f"{folder_of(stage)}/{name}": bundle.folder / name for name in bundle.files}
-    request = parts.request_of(parts.spec_of())
     told: list[PublishedFile] = []
 
     def describe(published):
         told.extend(published)
-        return readme(request, companions, published)
+        return files_table(published) + bundles(companions)
 
     owner = Owner(namespace="team", name="scores", uid="u")
     reference = publish(store, "s3://engines/scores", "r1", owner, files, {}, measured=engine.files, readme=describe)

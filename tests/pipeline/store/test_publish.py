@@ -28,7 +28,7 @@ OWNER = Owner(namespace="team", name="tiny", uid="uid-1")
 
 def send(place: Place, files: dict[str, Path], run_id: str = "r1", owner: Owner = OWNER, note: str = "") -> ArtifactRef:
     measured = {"model.onnx", "model.onnx.data"}
-    return publish(place.store, f"{place.uri}/out", run_id, owner, files, {"note": note}, measured=measured)
+    return publish(place.store, f"{place.uri}/out", run_id, owner, files, {"madeAt": note}, measured=measured)
 
 
 def tree(place: Place) -> dict[str, str]:
@@ -55,7 +55,10 @@ def test_a_run_is_published_with_its_manifest_and_the_pointer_leads_to_it(place:
     }
     for file in manifest.files:
         assert place.store.digest(f"{pointer.uri}/{file.name}") == file.digest
-    assert json.loads(place.store.read(f"{pointer.uri}/provenance.json", 100)) == {"note": "made so"}
+    stated = json.loads(place.store.read(f"{pointer.uri}/provenance.json", 1 << 20))
+    assert stated["predicate"]["runDetails"]["metadata"]["finishedOn"] == "made so"
+    names = {subject["name"]: subject["digest"]["sha256"] for subject in stated["subject"]}
+    assert names == {f.name: f.digest[7:] for f in manifest.files if f.name != "provenance.json"}
 
 
 class Killed(BaseException):
