@@ -1,15 +1,20 @@
-"""The only writer: at most one Job write and one status patch for a decision, none when nothing changed."""
+"""The only writer: at most one Job write and one status patch for a decision, or the finalizer; none when nothing
+changed."""
 
 import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
+from strop_api.errands import ErrandKind
 from strop_api.reasons import Reason
-from strop_operator import paths, status
+from strop_api.status import ModelOptimizationStatus
+from strop_operator import farewell, paths, status
 from strop_operator.build import build_job
 from strop_operator.cache import Cache
 from strop_operator.client import ApiError, Client
-from strop_operator.decide import Action, Decision
+from strop_operator.decision import Action, Checked, Decision
+from strop_operator.drift import artifact
+from strop_operator.errands import build_errand, clean_up_request, drift_request, errand_name
 from strop_operator.facts import JobFact, job_fact, resource_fact
 from strop_operator.observe import Observed
 from strop_operator.policy import Grant
@@ -18,6 +23,8 @@ log = logging.getLogger(__name__)
 
 CONFLICT_SECONDS = 60.0
 REFUSED_SECONDS = 30.0
+ERRAND_SECONDS = 2.0
+"""An errand's namesake that the watch has not told of is told of within this, or is on its way out."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,8 @@ class Applied:
     """As carried out: a refused write changes reason and message."""
     patched: bool
     """Whether the status was written."""
+    status: ModelOptimizationStatus
+    """As it is now."""
 
 
 async def apply(client: Client, cache: Cache, seen: Observed, decision: Decision, *, progress_due: bool) -> Applied:
@@ -35,12 +44,17 @@ async def apply(client: Client, cache: Cache, seen: Observed, decision: Decision
     job = seen.job
     if decision.action is Action.LAUNCH:
         decision, job = await _launch(client, cache, seen, decision)
+    if decision.action is Action.ERRAND:
+        decision = await _send(client, cache, seen, decision)
+    if decision.action in (Action.HOLD, Action.RELEASE):
+        await _set_finalizer(client, cache, seen, hold=decision.action is Action.HOLD)
+        return Applied(decision, False, seen.status)
     composed = status.compose(seen, decision, job, progress_due=progress_due)
     patched = await _patch(client, cache, seen, status.dump(composed))
     # After the patch: what the Job used up is then known for good, and a stale look at the resource stops nothing.
     if decision.action is Action.STOP and decision.job is not None:
         await _stop(client, cache, decision.job)
-    return Applied(decision, patched)
+    return Applied(decision, patched, composed)
 
 
 async def _launch(client: Client, cache: Cache, seen: Observed, decision: Decision) -> tuple[Decision, JobFact | None]:
@@ -88,6 +102,66 @@ async def _namesake(
 def _refused(decision: Decision, error: ApiError) -> Decision:
     """The API server does not take the Job: a quota, an admission policy, a namespace that ends."""
     return Decision(Action.WAIT, Reason.POD_REFUSED, f"the Job is refused: {error.message}", REFUSED_SECONDS)
+
+
+async def _send(client: Client, cache: Cache, seen: Observed, decision: Decision) -> Decision:
+    """Create an errand's Job; the decision as carried out. A check that cannot be made has failed."""
+    try:
+        job = job_fact(await client.post(paths.jobs(seen.fact.namespace), _errand(seen, decision)))
+    except ApiError as error:
+        if error.status == 409 and await _sent(client, cache, seen, decision):
+            return replace(decision, action=Action.WAIT, again_after=ERRAND_SECONDS)
+        if error.status not in (400, 403, 409, 422):
+            raise
+        if decision.errand is ErrandKind.CLEAN_UP:
+            return farewell.ending_namespace(seen) if error.in_ending_namespace else farewell.refused(error.message)
+        problem = f"the check's Job is refused: {error.message}"
+        return replace(decision, action=Action.WAIT, checked=Checked(seen.now, problem=problem), again_after=0.0)
+    cache.put_job(job)
+    return decision
+
+
+async def _sent(client: Client, cache: Cache, seen: Observed, decision: Decision) -> bool:
+    """Whether the Job of that name is this very errand, or has just gone: then all is well."""
+    fact, kind = seen.fact, decision.errand or ErrandKind.DRIFT
+    try:
+        job = job_fact(await client.get(paths.job(fact.namespace, errand_name(fact, kind, decision.attempt))))
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return True
+    if job.errand != kind or job.owner_uid != fact.uid:
+        return False
+    cache.put_job(job)
+    return True
+
+
+def _errand(seen: Observed, decision: Decision) -> dict[str, Any]:
+    fact, spec, grant = seen.fact, seen.spec, seen.grant
+    if spec is None or not isinstance(grant, Grant):
+        raise TypeError("an errand needs a spec and a grant")
+    if decision.errand is ErrandKind.CLEAN_UP:
+        return build_errand(fact, spec, grant, clean_up_request(fact, spec, grant), decision.attempt)
+    if (published := artifact(seen)) is None:
+        raise TypeError("a drift check needs something published")
+    return build_errand(fact, spec, grant, drift_request(fact, spec, grant, seen.run_id, published))
+
+
+async def _set_finalizer(client: Client, cache: Cache, seen: Observed, *, hold: bool) -> None:
+    """Have the resource wait for us when it goes, or wait no more. Nothing else of it is written, and by its version
+    no newer list of finalizers is overwritten."""
+    fact = seen.fact
+    others = [name for name in fact.finalizers if name != paths.FINALIZER]
+    wanted = [*others, paths.FINALIZER] if hold else others
+    body = {"metadata": {"resourceVersion": str(fact.version), "finalizers": wanted}}
+    try:
+        answer = await client.merge(paths.resource(fact.namespace, fact.name), body)
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return
+    if hold:  # one that was let go may be gone: the watch has told, or will
+        cache.put_resource(resource_fact(answer))
 
 
 async def _stop(client: Client, cache: Cache, job: JobFact) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from strop_api import API_VERSION
+from strop_api.errands import SIGNING_PATH
 from strop_api.failures import OOM_EXIT_CODE, TABLE, Failure, PolicyAction
 from strop_api.identity import HASH_VERSION, job_name
 from strop_api.optimization import KIND, ModelOptimizationSpec
@@ -26,6 +27,8 @@ from strop_operator.observe import NOTHING_SPENT, Spent
 from strop_operator.policy import Grant, claims, resources
 
 Node = dict[str, Any]
+Mounted = tuple[Node, Node]
+"""A volume, and where it is mounted."""
 GRACE_SECONDS = 60
 LEAST_SECONDS = 60
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
@@ -33,6 +36,12 @@ SPEC_HASH_ANNOTATION = "strop.dev/spec-hash"
 HASH_VERSION_ANNOTATION = "strop.dev/hash-version"
 CLAIMS_PATH = "/pvc"
 TEMPORARY = "256Mi"
+LOCKED: Node = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+"""Security context of a container."""
 
 
 def build_job(
@@ -65,7 +74,7 @@ def build_job(
                 paths.SPENT_ANNOTATION: str(spent.seconds),
                 paths.IMAGE_ANNOTATION: grant.image.ref,
             },
-            "ownerReferences": [_owner(fact)],
+            "ownerReferences": [owner(fact)],
         },
         "spec": {
             "backoffLimit": max(spec.retries - spent.failures, 0),
@@ -110,7 +119,8 @@ def _exit_codes(row: Failure) -> list[int]:
     return [OOM_EXIT_CODE] if row.terminated_reason == "OOMKilled" else []
 
 
-def _owner(fact: ResourceFact) -> Node:
+def owner(fact: ResourceFact) -> Node:
+    """The resource as the one that controls a Job."""
     # blockOwnerDeletion: a foreground deletion of the resource waits for the Job and its pod.
     return {
         "apiVersion": API_VERSION,
@@ -149,14 +159,14 @@ def _request(fact: ResourceFact, spec: ModelOptimizationSpec, run_id: str, targe
 
 
 def _pod(spec: ModelOptimizationSpec, target: Target, grant: Grant) -> Node:
-    worker, user = spec.worker, grant.policy.worker.run_as_user
+    worker = spec.worker
     optional = {
         "serviceAccountName": worker.service_account_name,
         "priorityClassName": worker.priority_class_name,
         "runtimeClassName": worker.runtime_class_name,
         "nodeSelector": dict(worker.node_selector) | _node_labels(target),
         "affinity": _affinity(target),
-        "tolerations": [_toleration(t) for t in worker.tolerations],
+        "tolerations": [toleration(t) for t in worker.tolerations],
         "imagePullSecrets": [{"name": name} for name in grant.image.pull_secrets],
     }
     return {
@@ -164,17 +174,22 @@ def _pod(spec: ModelOptimizationSpec, target: Target, grant: Grant) -> Node:
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": user,
-            "runAsGroup": user,
-            "fsGroup": user,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": secured(grant.policy.worker.run_as_user),
         **{name: value for name, value in optional.items() if value},
         "containers": [_container(spec, target, grant)],
         "volumes": [volume for volume, _ in _volumes(spec, grant)],
+    }
+
+
+def secured(user: int) -> Node:
+    """Security context of a pod, as the restricted standard wants it."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": user,
+        "runAsGroup": user,
+        "fsGroup": user,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
     }
 
 
@@ -184,7 +199,7 @@ def _container(spec: ModelOptimizationSpec, target: Target, grant: Grant) -> Nod
         "image": grant.image.ref,
         "imagePullPolicy": str(grant.image.pull_policy),
         "command": ["strop", "worker"],
-        "env": _environment(spec, grant.policy),
+        "env": environment(spec, grant.policy),
         "resources": _resources(spec, target, grant.policy),
         "ports": [{"name": "progress", "containerPort": PROGRESS_PORT}],
         "livenessProbe": {
@@ -194,34 +209,46 @@ def _container(spec: ModelOptimizationSpec, target: Target, grant: Grant) -> Nod
             "timeoutSeconds": 5,
             "failureThreshold": 6,
         },
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": LOCKED,
         "terminationMessagePath": TERMINATION_LOG,
         "terminationMessagePolicy": "File",
         "volumeMounts": [mount for _, mount in _volumes(spec, grant)],
     }
 
 
-def _volumes(spec: ModelOptimizationSpec, grant: Grant) -> list[tuple[Node, Node]]:
-    """Volumes, each with where it is mounted."""
+def _volumes(spec: ModelOptimizationSpec, grant: Grant) -> list[Mounted]:
+    """A run's volumes."""
+    found = volumes(spec, grant)
+    if spec.worker.shared_memory is not None:
+        memory = {"medium": "Memory", "sizeLimit": spec.worker.shared_memory}
+        found.append(({"name": "shm", "emptyDir": memory}, _mount("shm", "/dev/shm", False)))  # noqa: S108 - a mount
+    if (signing := grant.policy.signing) is not None:
+        secret = {"secretName": signing.secret_name, "defaultMode": 0o440, "optional": False}
+        found.append(({"name": "signing", "secret": secret}, _mount("signing", SIGNING_PATH)))
+    return found + claimed(spec)
+
+
+def volumes(spec: ModelOptimizationSpec, grant: Grant) -> list[Mounted]:
+    """What every worker needs."""
     request = {"path": REQUEST_PATH.rpartition("/")[2], "fieldRef": {"fieldPath": annotation(REQUEST_ANNOTATION)}}
     secret = {"secretName": grant.store.credentials_secret_name, "defaultMode": 0o440}
-    found = [
+    return [
         ({"name": "request", "downwardAPI": {"items": [request]}}, _mount("request", REQUEST_PATH.rpartition("/")[0])),
         ({"name": "credentials", "secret": secret}, _mount("credentials", CREDENTIALS_PATH)),
         ({"name": "scratch", "emptyDir": {"sizeLimit": spec.worker.scratch}}, _mount("scratch", SCRATCH_PATH, False)),
         ({"name": "tmp", "emptyDir": {"sizeLimit": TEMPORARY}}, _mount("tmp", "/tmp", False)),  # noqa: S108 - a mount
     ]
-    if spec.worker.shared_memory is not None:
-        memory = {"medium": "Memory", "sizeLimit": spec.worker.shared_memory}
-        found.append(({"name": "shm", "emptyDir": memory}, _mount("shm", "/dev/shm", False)))  # noqa: S108 - a mount
-    for index, claim in enumerate(claims(spec)):
-        volume = {"name": f"claim-{index}", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
-        found.append((volume, _mount(f"claim-{index}", f"{CLAIMS_PATH}/{claim}")))
-    return found
+
+
+def claimed(spec: ModelOptimizationSpec) -> list[Mounted]:
+    """The claims that hold inputs."""
+    return [
+        (
+            {"name": f"claim-{index}", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}},
+            _mount(f"claim-{index}", f"{CLAIMS_PATH}/{claim}"),
+        )
+        for index, claim in enumerate(claims(spec))
+    ]
 
 
 def annotation(name: str) -> str:
@@ -238,7 +265,7 @@ def literal(value: str) -> str:
     return value.replace("$", "$$")
 
 
-def _environment(spec: ModelOptimizationSpec, policy: OptimizationPolicySpec) -> list[Node]:
+def environment(spec: ModelOptimizationSpec, policy: OptimizationPolicySpec) -> list[Node]:
     """The user's variables, and over them ours: whatever a policy allows, these stay as they are."""
     values = {variable.name: variable.value for variable in spec.worker.env}
     values |= {"HOME": "/tmp"}  # noqa: S108 - the pod's own
@@ -272,5 +299,6 @@ def _affinity(target: Target) -> Node:
     return {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": terms}}
 
 
-def _toleration(toleration: Toleration) -> Node:
-    return toleration.model_dump(mode="json", by_alias=True, exclude_none=True)
+def toleration(asked: Toleration) -> Node:
+    """As a pod has it."""
+    return asked.model_dump(mode="json", by_alias=True, exclude_none=True)

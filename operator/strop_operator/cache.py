@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
+from strop_api.errands import ErrandKind
 from strop_api.result import ProgressReport
 from strop_operator.facts import JobFact, Key, PodFact, PolicyFact, ResourceFact
 from strop_operator.pods import ignored
@@ -62,6 +63,8 @@ class Cache:
         self.resources: dict[Key, ResourceFact] = {}
         self.policies: dict[str, PolicyFact] = {}
         """By namespace; only those named `default`."""
+        self.policies_since: dict[str, float] = {}
+        """When the policy's present version was first seen, by namespace; in seconds since 1970."""
         self.policies_gone: dict[str, float] = {}
         """When a policy that was known was last found gone, by namespace; in seconds since 1970."""
         self.jobs: Owned[JobFact] = Owned()
@@ -74,6 +77,8 @@ class Cache:
         """Whose Job has our name, and until when that is believed."""
         self.live_jobs: Counter[str] = Counter()
         """Jobs that may run a pod, by namespace."""
+        self.live_checks = 0
+        """Drift checks that may run a pod."""
         self.reserved: set[Key] = set()
         """Resources whose Job is being created at this moment."""
         self.queued: dict[str, dict[Key, None]] = defaultdict(dict)
@@ -101,6 +106,13 @@ class Cache:
             self.doubtful.discard(fact.key)
             self.leave_line(fact.key)
 
+    def put_policy(self, fact: PolicyFact, now: float) -> None:
+        """Remember a namespace's policy."""
+        before = self.policies.get(fact.namespace)
+        if before is None or (before.uid, before.version) != (fact.uid, fact.version):
+            self.policies_since[fact.namespace] = now
+        self.policies[fact.namespace] = fact
+
     def drop_policy(self, namespace: str, now: float) -> None:
         """Forget a namespace's policy."""
         if self.policies.pop(namespace, None) is not None:
@@ -111,6 +123,7 @@ class Cache:
         before = self.jobs.put(fact)
         now = self.jobs.get(fact.uid)
         self.live_jobs[fact.namespace] += _live(now) - _live(before)
+        self.live_checks += _checking(now) - _checking(before)
         return None if now == before else self._keys.get(fact.owner_uid)
 
     def drop_job(self, uid: str) -> Key | None:
@@ -120,6 +133,7 @@ class Cache:
         if fact is None:
             return None
         self.live_jobs[fact.namespace] -= _live(fact)
+        self.live_checks -= _checking(fact)
         return self._keys.get(fact.owner_uid)
 
     def put_pod(self, fact: PodFact) -> Key | None:
@@ -168,4 +182,9 @@ class Cache:
 
 
 def _live(fact: JobFact | None) -> int:
-    return int(fact is not None and fact.live)
+    """An errand takes no run's place."""
+    return int(fact is not None and fact.live and not fact.errand)
+
+
+def _checking(fact: JobFact | None) -> int:
+    return int(fact is not None and fact.live and fact.errand == ErrandKind.DRIFT)

@@ -24,9 +24,14 @@ REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
 class ApiError(Exception):
     """The API server's refusal."""
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    def __init__(self, status: int, reason: str, message: str, causes: tuple[str, ...] = ()) -> None:
         super().__init__(f"HTTP {status} {reason}: {message}")
-        self.status, self.reason, self.message = status, reason, message
+        self.status, self.reason, self.message, self.causes = status, reason, message, causes
+
+    @property
+    def in_ending_namespace(self) -> bool:
+        """Whether nothing can be created because the namespace is being deleted."""
+        return "NamespaceTerminating" in self.causes
 
 
 class Token:
@@ -171,6 +176,8 @@ class Client:
 def _refusal(status: int, text: bytes) -> ApiError:
     try:
         said = from_json(text, cache_strings="keys")
-        return ApiError(status, str(said.get("reason", "")), str(said.get("message", ""))[:2000])
-    except (ValueError, AttributeError):
+        causes = (said.get("details") or {}).get("causes") or []
+        reasons = tuple(str(cause.get("reason", "")) for cause in causes)
+        return ApiError(status, str(said.get("reason", "")), str(said.get("message", ""))[:2000], reasons)
+    except (ValueError, AttributeError, TypeError):
         return ApiError(status, "", text[:500].decode(errors="replace"))

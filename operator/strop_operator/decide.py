@@ -1,13 +1,14 @@
 """The operator's judgement: a list of small pure checks. The first that has something to say decides."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import replace
 
 from strop_api.failures import PolicyAction
 from strop_api.reasons import Reason
 from strop_api.status import ConditionType, ModelOptimizationStatus, TargetVerdict
-from strop_operator.facts import JobFact, PodFact
+from strop_operator.decision import RESYNC_SECONDS, Action, Check, Decision, ask, wait
+from strop_operator.drift import at_rest
+from strop_operator.facts import PodFact
+from strop_operator.farewell import farewell, held, wants_holding
 from strop_operator.observe import Look, Observed
 from strop_operator.pods import Ending, describe, ending, explain, stuck
 from strop_operator.policy import Grant, Refusal
@@ -25,7 +26,8 @@ START_SECONDS = 30.0
 """A scheduled pod's container starts within this, or the pod's Events say why not."""
 REPLACED_SECONDS = 10.0
 """A policy that is gone may be back within this: Helm and `kubectl replace` delete it and make it anew."""
-RESYNC_SECONDS = 300.0
+
+HOLD = Decision(Action.HOLD, again_after=0.0)
 
 OUTCOMES = frozenset(
     {
@@ -37,50 +39,21 @@ OUTCOMES = frozenset(
 """Reasons with which a run can end."""
 
 
-class Action(StrEnum):
-    """What is done about a resource."""
-
-    LAUNCH = "launch"
-    STOP = "stop"
-    WAIT = "wait"
-    SETTLE = "settle"
-    LOOK = "look"
-    """Ask the API server before deciding: the caches may lag."""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What to do, and what to say of it."""
-
-    action: Action
-    reason: Reason | None = None
-    """None: the status stays as it is."""
-    message: str = ""
-    again_after: float | None = None
-    """Seconds; events come earlier."""
-    job: JobFact | None = None
-    """STOP: the Job to delete."""
-    ending: Ending | None = None
-    """SETTLE: how the run ended; absent when no run ended."""
-    look: Look | None = None
-
-
-Check = Callable[[Observed], Decision | None]
-
-
 def decide(seen: Observed) -> Decision:
     """The first check that has something to say decides; the last always has."""
     return next(d for check in CHECKS if (d := check(seen)) is not None)
 
 
-def wait(reason: Reason | None, message: str = "", again_after: float | None = RESYNC_SECONDS) -> Decision:
-    """Nothing to do but to say how things stand."""
-    return Decision(Action.WAIT, reason, message, again_after)
-
-
 def deleted(seen: Observed) -> Decision | None:
-    """The garbage collector takes the Jobs along; nothing is started or said any more."""
-    return wait(None, again_after=None) if seen.fact.deleting else None
+    """The garbage collector takes the Jobs along; nothing is started or said, unless artifacts go along too."""
+    if not seen.fact.deleting:
+        return None
+    return farewell(seen) if held(seen) else wait(None, again_after=None)
+
+
+def to_be_held(seen: Observed) -> Decision | None:
+    """Artifacts that are there already shall from now on go with the resource."""
+    return HOLD if seen.status.run is not None and wants_holding(seen) else None
 
 
 def settled(seen: Observed) -> Decision | None:
@@ -95,8 +68,9 @@ def settled(seen: Observed) -> Decision | None:
             continue
         if left <= 0:
             return Decision(Action.STOP, reason, said, job=job)
-        return wait(reason, said, again_after=left)
-    return wait(reason, said, again_after=None)
+        rest = at_rest(seen, reason, said)
+        return replace(rest, again_after=left if rest.again_after is None else min(left, rest.again_after))
+    return at_rest(seen, reason, said)
 
 
 def outcome(status: ModelOptimizationStatus) -> Reason | None:
@@ -128,17 +102,12 @@ def superseded(seen: Observed) -> Decision | None:
             return Decision(Action.STOP, Reason.STOPPING, f"stopping run {job.run_id}", 5.0, job=job)
     for job in seen.jobs:
         if job.deleting:
-            return _ask(seen, Look.JOBS) or wait(Reason.STOPPING, f"Job {job.name} is being deleted", 10.0)
+            return ask(seen, Look.JOBS) or wait(Reason.STOPPING, f"Job {job.name} is being deleted", 10.0)
     known = {job.uid for job in seen.jobs}
     if (pod := next((p for p in seen.pods if p.live and p.job_uid not in known), None)) is not None:
         message = f"pod {pod.name} of an earlier Job is still ending"
-        return _ask(seen, Look.JOBS) or wait(Reason.STOPPING, message, 10.0)
+        return ask(seen, Look.JOBS) or wait(Reason.STOPPING, message, 10.0)
     return None
-
-
-def _ask(seen: Observed, look: Look) -> Decision | None:
-    """Have the API server asked, once."""
-    return None if look in seen.looked else Decision(Action.LOOK, look=look)
 
 
 def finished(seen: Observed) -> Decision | None:
@@ -260,7 +229,12 @@ def conflicting(seen: Observed) -> Decision | None:
 def unseen(seen: Observed) -> Decision | None:
     """There may be a Job that the watch has not told of: ask, for two would run at once."""
     may_be = seen.status.run is not None or seen.before_start
-    return _ask(seen, Look.JOBS) if may_be else None
+    return ask(seen, Look.JOBS) if may_be else None
+
+
+def first_held(seen: Observed) -> Decision | None:
+    """Before anything can be published, the resource is made to wait for us when it goes."""
+    return HOLD if wants_holding(seen) else None
 
 
 def queued(seen: Observed) -> Decision | None:
@@ -282,8 +256,8 @@ def launch(seen: Observed) -> Decision:
 
 
 CHECKS: tuple[Check, ...] = (
-    deleted, settled, superseded, finished, suspended, evicted_too_often, no_pod, retrying, starting, running,
-    unreadable, refused, conflicting, unseen, queued, launch,
+    deleted, to_be_held, settled, superseded, finished, suspended, evicted_too_often, no_pod, retrying, starting,
+    running, unreadable, refused, conflicting, unseen, first_held, queued, launch,
 )  # fmt: skip
 
 

@@ -9,12 +9,16 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from strop_api.errands import ErrandKind
 from strop_api.identity import RERUN_ANNOTATION
 from strop_api.optimization import KIND
 from strop_api.result import TERMINATION_LIMIT_BYTES
 from strop_operator.paths import (
+    ABANDON_ANNOTATION,
     ATTEMPT_ANNOTATION,
     CONTAINER,
+    ERRAND_LABEL,
+    ERRAND_RUN_ANNOTATION,
     FAILURES_ANNOTATION,
     IMAGE_ANNOTATION,
     LOST_ANNOTATION,
@@ -47,6 +51,9 @@ class ResourceFact:
     reason: str = ""
     """The reason of Ready; empty before the first status."""
     ready: bool = False
+    finalizers: tuple[str, ...] = ()
+    abandoned: bool = False
+    """Its artifacts are let be when it goes."""
 
     @property
     def key(self) -> Key:
@@ -94,6 +101,8 @@ class JobFact:
     """Lost results of the run before this Job."""
     spent_seconds: int = 0
     """What the run's earlier Jobs took."""
+    errand: str = ""
+    """The errand's kind; empty for a run's Job."""
 
     @property
     def seconds(self) -> int:
@@ -137,6 +146,8 @@ class PodFact:
     termination: str = ""
     """The termination message, at most 4,096 bytes."""
     memory_limit: str = ""
+    errand: str = ""
+    """The errand's kind; empty for a run's pod."""
 
     @property
     def live(self) -> bool:
@@ -157,6 +168,7 @@ def timestamp(at: float) -> str:
 def resource_fact(body: Body) -> ResourceFact:
     """A ModelOptimization's facts."""
     meta, conditions = body["metadata"], (body.get("status") or {}).get("conditions") or []
+    annotations = meta.get("annotations") or {}
     ready: Body = next((c for c in conditions if c.get("type") == "Ready"), {})
     return ResourceFact(
         namespace=shared(meta["namespace"]),
@@ -166,11 +178,13 @@ def resource_fact(body: Body) -> ResourceFact:
         generation=meta.get("generation", 0),
         created_at=seconds(meta.get("creationTimestamp")),
         deleting="deletionTimestamp" in meta,
-        rerun=(meta.get("annotations") or {}).get(RERUN_ANNOTATION, "")[:64],
+        rerun=annotations.get(RERUN_ANNOTATION, "")[:64],
         spec=packed(body.get("spec")),
         status=packed(body.get("status")),
         reason=shared(ready.get("reason", "")),
         ready=ready.get("status") == "True",
+        finalizers=tuple(shared(name) for name in meta.get("finalizers") or ()),
+        abandoned=annotations.get(ABANDON_ANNOTATION) == "true",
     )
 
 
@@ -183,10 +197,12 @@ def policy_fact(body: Body) -> PolicyFact:
 
 
 def job_fact(body: Body) -> JobFact:
-    """A Job's facts. Its owner is the ModelOptimization that controls it, or nobody."""
+    """A Job's facts. Its owner is the ModelOptimization that controls it, or nobody; a clean-up outlives its owner, and
+    is known by its labels."""
     meta, status = body["metadata"], body.get("status") or {}
-    annotations = meta.get("annotations") or {}
-    owner = controller(meta, KIND)
+    annotations, labels = meta.get("annotations") or {}, meta.get("labels") or {}
+    errand = shared(labels.get(ERRAND_LABEL, ""))
+    owner = {"uid": labels.get(UID_LABEL, "")} if errand == ErrandKind.CLEAN_UP else controller(meta, KIND)
     end = next((c for c in _true(status) if c["type"] in ("Complete", "Failed")), {})
     return JobFact(
         namespace=shared(meta["namespace"]),
@@ -194,7 +210,7 @@ def job_fact(body: Body) -> JobFact:
         uid=meta["uid"],
         version=int(meta["resourceVersion"]),
         owner_uid=owner.get("uid", ""),
-        run_id=(meta.get("labels") or {}).get(RUN_LABEL, ""),
+        run_id=annotations.get(ERRAND_RUN_ANNOTATION, "") if errand else labels.get(RUN_LABEL, ""),
         attempt=_count(annotations.get(ATTEMPT_ANNOTATION, ""), 1),
         image=shared(annotations.get(IMAGE_ANNOTATION, "")),
         created_at=seconds(meta.get("creationTimestamp")),
@@ -205,10 +221,11 @@ def job_fact(body: Body) -> JobFact:
         end_message=end.get("message", "")[:MESSAGE_LIMIT],
         ended_at=seconds(end.get("lastTransitionTime")),
         started_at=seconds(status.get("startTime")),
-        target=shared((meta.get("labels") or {}).get(TARGET_LABEL, "")),
+        target=shared(labels.get(TARGET_LABEL, "")),
         failures=_count(annotations.get(FAILURES_ANNOTATION, ""), 0),
         lost=_count(annotations.get(LOST_ANNOTATION, ""), 0),
         spent_seconds=_count(annotations.get(SPENT_ANNOTATION, ""), 0),
+        errand=errand,
     )
 
 
@@ -243,6 +260,7 @@ def pod_fact(body: Body) -> PodFact:
         exit_reason=ended.get("reason", ""),
         termination=ended.get("message", "")[-TERMINATION_LIMIT_BYTES:],
         memory_limit=shared(str((resources.get("limits") or {}).get("memory", ""))),
+        errand=shared((meta.get("labels") or {}).get(ERRAND_LABEL, "")),
     )
 
 

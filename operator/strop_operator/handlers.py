@@ -132,7 +132,7 @@ def _watch_ours(handlers: kopf.OperatorRegistry, reconciler: Reconciler) -> None
         if event["type"] == "DELETED":
             cache.drop_policy(fact.namespace, time.time())
         else:
-            cache.policies[fact.namespace] = fact
+            cache.put_policy(fact, time.time())
         everywhere = fact.namespace == reconciler.settings.operator_namespace
         _wake(reconciler, [key for key in cache.resources if everywhere or key[0] == fact.namespace])
 

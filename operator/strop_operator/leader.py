@@ -40,6 +40,21 @@ class Leader:
                 log.warning("Lease %s/%s: %s", self._namespace, NAME, error)
             await asyncio.sleep(RETRY_SECONDS)
 
+    async def take_over(self, seconds: int) -> None:
+        """Have the Lease for so long, whoever holds it, and wait until the former holder has ended: it finds out when
+        it renews, and acts no more after its deadline. Raises ApiError, ConnectionError or TimeoutError."""
+        try:
+            lease: Json | None = await self._client.get(self._path)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            lease = None
+        former = lease is not None and bool(lease["spec"].get("holderIdentity"))
+        if not await self._write(lease, seconds):
+            await self.take_over(seconds)
+        elif former:
+            await asyncio.sleep(RENEW_DEADLINE_SECONDS + 2 * RETRY_SECONDS)
+
     async def keep(self) -> None:
         """Renew for ever; at the deadline the process ends without another word, for another may act soon."""
         renewed = time.monotonic()
@@ -86,13 +101,13 @@ class Leader:
             return await self._write(lease)
         return False
 
-    async def _write(self, lease: Json | None) -> bool:
+    async def _write(self, lease: Json | None, seconds: int = LEASE_SECONDS) -> bool:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         before = lease["spec"] if lease is not None else {}
         ours = before.get("holderIdentity") == self._identity
         spec = {
             "holderIdentity": self._identity,
-            "leaseDurationSeconds": LEASE_SECONDS,
+            "leaseDurationSeconds": seconds,
             "acquireTime": before.get("acquireTime", now) if ours else now,
             "renewTime": now,
             "leaseTransitions": (before.get("leaseTransitions") or 0) + (0 if ours or lease is None else 1),

@@ -8,18 +8,19 @@ from functools import lru_cache
 from pydantic import ValidationError
 
 from strop_api import API_VERSION
+from strop_api.findings import Finding
 from strop_api.identity import HASH_VERSION, run_id, spec_hash
 from strop_api.optimization import KIND, ModelOptimizationSpec
 from strop_api.policy import POLICY_NAME, OptimizationPolicySpec
 from strop_api.reasons import Reason
 from strop_api.result import ProgressReport
-from strop_api.rules import InvalidSpec, check_support, validate, warnings
+from strop_api.rules import InvalidSpec, check_support, findings, validate
 from strop_api.status import ModelOptimizationStatus, RunStatus
 from strop_api.support import THIS_BUILD
 from strop_operator.cache import Cache
 from strop_operator.facts import JobFact, Key, PodFact, ResourceFact, unpacked
 from strop_operator.pods import counted
-from strop_operator.policy import Grant, Refusal, resolve
+from strop_operator.policy import Grant, Refusal, resolve, resolve_clean_up
 
 
 class Look(StrEnum):
@@ -50,13 +51,21 @@ class Observed:
     spec_hash: str = ""
     run_id: str = ""
     """The run that is wanted."""
-    warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     """Questionable choices in the spec."""
     grant: Grant | Refusal = NOT_ASKED
     policy_gone_at: float = 0.0
     """When the policy that applied was found gone; 0 when there was none."""
+    policy_since: float = 0.0
+    """When the present version of the policy that applies was first seen."""
     jobs: tuple[JobFact, ...] = ()
+    """Of runs, oldest first."""
     pods: tuple[PodFact, ...] = ()
+    errands: tuple[JobFact, ...] = ()
+    """Jobs that are no run's."""
+    errand_pods: tuple[PodFact, ...] = ()
+    checks: int = 0
+    """Drift checks at work, of all resources."""
     evictions: int = 0
     progress: ProgressReport | None = None
     warning: str = ""
@@ -130,8 +139,11 @@ def observe(cache: Cache, key: Key, operator_namespace: str, now: float) -> Obse
     whose, until = cache.conflicts.get(key, ("", 0.0))
     seen = replace(
         seen,
-        jobs=jobs,
-        pods=pods,
+        jobs=tuple(job for job in jobs if not job.errand),
+        pods=tuple(pod for pod in pods if not pod.errand),
+        errands=tuple(job for job in jobs if job.errand),
+        errand_pods=tuple(pod for pod in pods if pod.errand),
+        checks=cache.live_checks,
         conflict=whose if until > now else "",
         occupied=cache.occupied(fact.namespace, key),
         ahead=cache.ahead(key),
@@ -142,6 +154,7 @@ def observe(cache: Cache, key: Key, operator_namespace: str, now: float) -> Obse
         evictions=cache.evictions[job.uid] if job is not None and job.uid in cache.evictions else 0,
         progress=cache.progress.get(pod.uid) if pod is not None else None,
         grant=_grant(seen, cache, operator_namespace),
+        policy_since=cache.policies_since.get(_policy_place(cache, fact.namespace, operator_namespace), 0.0),
         policy_gone_at=max(cache.policies_gone.get(n, 0.0) for n in (fact.namespace, operator_namespace)),
     )
 
@@ -168,7 +181,7 @@ class Understood:
     spec: ModelOptimizationSpec | None
     problem: Refusal | None = None
     spec_hash: str = ""
-    warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 @lru_cache(maxsize=128)
@@ -184,7 +197,7 @@ def understand(data: bytes) -> Understood:
         return Understood(spec_, Refusal(Reason.INVALID_SPEC, _cut(str(error))), hash_)
     problems = check_support(spec, THIS_BUILD)
     problem = Refusal(Reason.UNSUPPORTED, _cut("; ".join(map(str, problems)))) if problems else None
-    return Understood(spec, problem, spec_hash(spec), tuple(warnings(spec)))
+    return Understood(spec, problem, spec_hash(spec), tuple(findings(spec)))
 
 
 def _parsed(data: bytes) -> ModelOptimizationSpec | None:
@@ -208,13 +221,13 @@ def _identified(seen: Observed) -> Observed:
     if run is not None and (known.spec is None or run.hash_version != HASH_VERSION):
         wanted, hash_ = _by_another_rule(seen, run, wanted, hash_)
     return replace(
-        seen, spec=known.spec, spec_hash=hash_, run_id=wanted, problem=known.problem, warnings=known.warnings
+        seen, spec=known.spec, spec_hash=hash_, run_id=wanted, problem=known.problem, findings=known.findings
     )
 
 
 def _grant(seen: Observed, cache: Cache, operator_namespace: str) -> Grant | Refusal:
     namespace = seen.fact.namespace
-    fact = cache.policies.get(namespace) or cache.policies.get(operator_namespace)
+    fact = cache.policies.get(_policy_place(cache, namespace, operator_namespace))
     if fact is None:
         where = (
             f"neither {namespace} nor {operator_namespace}" if namespace != operator_namespace else f"not {namespace}"
@@ -224,7 +237,12 @@ def _grant(seen: Observed, cache: Cache, operator_namespace: str) -> Grant | Ref
     if isinstance(policy, Refusal) or seen.spec is None:
         return policy if isinstance(policy, Refusal) else Refusal(Reason.INVALID_SPEC, "")
     run = seen.status.run
-    return resolve(seen.spec, policy, namespace, run.image if run is not None and run.id == seen.run_id else "")
+    image = run.image if run is not None and run.id == seen.run_id else ""
+    return (resolve_clean_up if seen.fact.deleting else resolve)(seen.spec, policy, namespace, image)
+
+
+def _policy_place(cache: Cache, namespace: str, operator_namespace: str) -> str:
+    return namespace if namespace in cache.policies else operator_namespace
 
 
 @lru_cache(maxsize=256)

@@ -103,11 +103,18 @@ def _unbelievable(result: Result, target: str) -> str:
 
 def _failed(job: JobFact, pod: PodFact, result: Result | None) -> Ending:
     row = explain(pod)
-    if result is not None and (OUTCOME_EXIT_CODES[result.outcome] != pod.exit_code or _boasts(result)):
+    if result is not None and (_contradicts(result, pod) or _boasts(result)):
         result = None
     # 137 ends the Job for memory's sake; other causes of a SIGKILL deserve the attempts they were promised.
     early = job.end_reason == "PodFailurePolicy" and row.action is PolicyAction.COUNT
     return Ending(row.reason, describe(row, pod, result, job.run_id), result, retry=early)
+
+
+def _contradicts(result: Result, pod: PodFact) -> bool:
+    """Whether the exit code means another outcome; one that this release does not know fits an outcome it does not."""
+    meant = OUTCOME_EXIT_CODES[result.outcome]
+    later = result.outcome is Outcome.FAILED and pod.exit_code not in OUTCOME_EXIT_CODES.values()
+    return meant != pod.exit_code and not later
 
 
 def _boasts(result: Result) -> bool:
@@ -144,14 +151,14 @@ def read_result(pod: PodFact, run_id: str) -> Result | None:
 
 
 def _results(termination: str) -> Iterator[Result]:
-    for text in _candidates(termination):
+    for text in candidates(termination):
         with suppress(ValidationError, ValueError):
             yield Result.model_validate_json(text)
 
 
 def last_stage(pod: PodFact, run_id: str) -> str:
     """The stage that had begun when the container was killed; empty when unknown."""
-    for text in _candidates(pod.termination):
+    for text in candidates(pod.termination):
         try:
             mark = StageMark.model_validate_json(text)
         except (ValidationError, ValueError):
@@ -160,7 +167,8 @@ def last_stage(pod: PodFact, run_id: str) -> str:
     return ""
 
 
-def _candidates(termination: str) -> tuple[str, ...]:
+def candidates(termination: str) -> tuple[str, ...]:
+    """Where a result may stand in a termination message: the whole, or its last line."""
     text = termination.strip()
     return (text, text.rsplit("\n", 1)[-1]) if text else ()
 

@@ -22,6 +22,8 @@ class Grant:
     policy: OptimizationPolicySpec
     store: Store
     image: WorkerImage
+    newest: WorkerImage
+    """What a new run would get: `image` may be that of an earlier attempt."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,20 @@ def resolve(
     able = [i for i in policy.images if _offered(spec, i) and not _lacks(spec, i)]
     if not able:
         return Refusal(Reason.UNSUPPORTED, _why_none(spec, policy))
-    return Grant(policy, store, next((i for i in able if i.ref == image), able[0]))
+    return Grant(policy, store, next((i for i in able if i.ref == image), able[0]), able[0])
+
+
+def resolve_clean_up(
+    spec: ModelOptimizationSpec, policy: OptimizationPolicySpec, namespace: str, image: str = ""
+) -> Grant | Refusal:
+    """What the policy grants to whoever removes what was published: the same store, no folder but an output's, and any
+    image, that of the run before others."""
+    for ask in (_stores, _output):
+        if complaint := next(ask(spec, policy, namespace), None):
+            return Refusal(Reason.NOT_ALLOWED, complaint)
+    store = next(s for s in policy.stores if s.name == spec.store_ref.name)
+    fitting = sorted(policy.images, key=lambda i: (i.ref != image, not _offered(spec, i), bool(_lacks(spec, i))))
+    return Grant(policy, store, fitting[0], fitting[0])
 
 
 def _stores(spec: ModelOptimizationSpec, policy: OptimizationPolicySpec, _: str) -> Iterator[str]:

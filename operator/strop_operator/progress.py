@@ -48,6 +48,7 @@ class Poller:
         for pod in self._cache.pods:
             job = self._cache.jobs.get(pod.job_uid)
             verified = job is not None and job.owner_uid == pod.owner_uid and job.live and not job.deleting
+            verified = verified and not pod.errand
             if verified and job is not None and pod.phase == "Running" and pod.ip and not pod.deleting:
                 running[pod.uid] = (job, pod)
         self._due = {uid: self._due.get(uid, 0.0) for uid in running}

@@ -11,9 +11,10 @@ from strop_operator import paths
 from strop_operator.apply import Applied, apply
 from strop_operator.cache import Cache
 from strop_operator.client import ApiError, Client
-from strop_operator.decide import Action, Decision, decide
-from strop_operator.events import tell, worth_telling
-from strop_operator.facts import JobFact, Key, job_fact, pod_fact, policy_fact, resource_fact
+from strop_operator.decide import decide
+from strop_operator.decision import Action, Decision
+from strop_operator.events import LEFT, event, event_at_home, remarks, write
+from strop_operator.facts import JobFact, Key, ResourceFact, job_fact, pod_fact, policy_fact, resource_fact
 from strop_operator.metrics import Metrics
 from strop_operator.observe import Look, Observed, observe
 from strop_operator.queue import DueQueue
@@ -89,6 +90,8 @@ class Reconciler:
         applied = await apply(self.client, self.cache, seen, decision, progress_due=due)
         if applied.patched:
             await self._report(key, seen, applied)
+        if applied.decision.left:
+            await self._tell_what_stays(seen.fact, applied.decision.left)
         self._line_up(key, applied.decision, seen.job)
         # Our own write is no event to us: what follows from it is looked at now.
         follows = applied.patched and applied.decision.action in (Action.STOP, Action.SETTLE)
@@ -149,7 +152,7 @@ class Reconciler:
     async def _look_at_policies(self, namespace: str) -> None:
         for place in dict.fromkeys((namespace, self.settings.operator_namespace)):
             try:
-                self.cache.policies[place] = policy_fact(await self.client.get(paths.policy(place)))
+                self.cache.put_policy(policy_fact(await self.client.get(paths.policy(place))), time.time())
             except ApiError as error:
                 if error.status not in (403, 404):
                     raise
@@ -186,8 +189,15 @@ class Reconciler:
         if decision.ending is not None and seen.spec is not None:
             started = seen.job.created_at if seen.job is not None else now
             self.metrics.run_ended(seen.spec.targets[0].runtime, decision.reason, now - started)
-        if worth_telling(before, decision.reason):
-            await tell(self.client, seen.fact, decision.reason, decision.message, now, self.settings.identity)
+        for reason, message in remarks(seen.status, decision, applied.status):
+            await write(self.client, event(seen.fact, reason, message, now, self.settings.identity))
+
+    async def _tell_what_stays(self, fact: ResourceFact, left: str) -> None:
+        """The last word of a resource that went without its artifacts."""
+        log.warning("%s/%s (%s): %s", fact.namespace, fact.name, fact.uid, left)
+        about = (fact, LEFT, left, time.time(), self.settings.identity)
+        home = self.settings.operator_namespace
+        await write(self.client, event(*about) if fact.abandoned else event_at_home(*about, home))
 
     def _line_up(self, key: Key, decision: Decision, job: JobFact | None) -> None:
         """Remember who waits for a place; who no longer does makes way for the next."""

@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from strop_api.checks import CATALOGUE, worst_first
+from strop_api.findings import Finding
 from strop_api.identity import HASH_VERSION
 from strop_api.reasons import Reason
 from strop_api.status import (
@@ -17,21 +19,25 @@ from strop_api.status import (
     Summary,
     TargetStatus,
 )
-from strop_operator.decide import Action, Decision, outcome
+from strop_operator.decide import outcome
+from strop_operator.decision import Action, Checked, Decision
+from strop_operator.drift import overtaken
 from strop_operator.facts import JobFact, timestamp, unpacked
 from strop_operator.observe import Observed
 
 RECONCILING = frozenset(
     {
         Reason.LAUNCHED, Reason.RUNNING, Reason.QUEUED, Reason.UNSCHEDULABLE, Reason.IMAGE_PULL_FAILED,
-        Reason.POD_REFUSED, Reason.RETRYING, Reason.STOPPING, Reason.RESULT_LOST,
+        Reason.POD_REFUSED, Reason.RETRYING, Reason.STOPPING, Reason.RESULT_LOST, Reason.CLEANING_UP,
+        Reason.CLEAN_UP_FAILED,
     }
 )  # fmt: skip
+STALE = frozenset({Reason.SOURCE_CHANGED, Reason.RUNTIME_CHANGED, Reason.IMAGE_CHANGED})
 QUIET = frozenset({Reason.PUBLISHED, Reason.SUSPENDED})
-STALLED = frozenset(Reason) - RECONCILING - QUIET
+STALLED = frozenset(Reason) - RECONCILING - QUIET - STALE
 POINTS = 5
 """Progress is told at a new stage or when it grew by this many points."""
-WARNINGS = 16
+FINDINGS = 16
 
 
 def compose(seen: Observed, decision: Decision, job: JobFact | None, *, progress_due: bool) -> ModelOptimizationStatus:
@@ -39,12 +45,12 @@ def compose(seen: Observed, decision: Decision, job: JobFact | None, *, progress
     before, reason = seen.status, decision.reason
     if reason is None:
         return before
-    status = _of_generation(_of_run(seen, decision, job), seen)
+    status = _of_check(_of_generation(_of_run(seen, decision, job), seen), decision.checked)
     progress = _progress(before.progress, seen, reason, progress_due)
     return status.model_copy(
         update={
             "observed_generation": seen.fact.generation,
-            "conditions": conditions(seen, reason, decision.message),
+            "conditions": conditions(seen, reason, decision.message, overtaken(seen, status, decision.checked)),
             "phase": phase(reason),
             "progress": progress,
             "summary": _summary(status.targets, progress),
@@ -52,16 +58,20 @@ def compose(seen: Observed, decision: Decision, job: JobFact | None, *, progress
     )
 
 
-def conditions(seen: Observed, reason: Reason, message: str) -> list[Condition]:
-    """Ready always; Reconciling and Stalled only while they are true, as kstatus reads them."""
-    wanted = [(ConditionType.READY, "True" if reason is Reason.PUBLISHED else "False")]
+def conditions(
+    seen: Observed, reason: Reason, message: str, stale: tuple[Reason, str] | None = None
+) -> list[Condition]:
+    """Ready always; the others only while they are true: Reconciling and Stalled are so read by kstatus."""
+    wanted = [(ConditionType.READY, "True" if reason is Reason.PUBLISHED else "False", reason, message)]
     if reason in RECONCILING:
-        wanted.append((ConditionType.RECONCILING, "True"))
+        wanted.append((ConditionType.RECONCILING, "True", reason, message))
     if reason in STALLED:
-        wanted.append((ConditionType.STALLED, "True"))
+        wanted.append((ConditionType.STALLED, "True", reason, message))
+    if stale is not None:
+        wanted.append((ConditionType.STALE, "True", *stale))
     before = {c.type: c for c in seen.status.conditions}
     made = []
-    for type_, value in wanted:
+    for type_, value, why, words in wanted:
         known = before.get(type_)
         since = known.last_transition_time if known is not None and known.status == value else timestamp(seen.now)
         made.append(
@@ -69,8 +79,8 @@ def conditions(seen: Observed, reason: Reason, message: str) -> list[Condition]:
                 {
                     "type": type_,
                     "status": value,
-                    "reason": reason,
-                    "message": clean(message, 2048),
+                    "reason": why,
+                    "message": clean(words, 2048),
                     "last_transition_time": since,
                     "observed_generation": seen.fact.generation,
                 }
@@ -107,9 +117,9 @@ def _of_run(seen: Observed, decision: Decision, job: JobFact | None) -> ModelOpt
     new = before.run is None or before.run.id != run.id
     update: dict[str, Any] = {"run": run}
     if seen.spec is not None:
-        update["warnings"] = _warnings(seen.warnings)
+        update["findings"] = _findings(seen.findings)
     if new or (before.run is not None and before.run.finished_at is not None and run.finished_at is None):
-        update |= {"targets": [], "stages": [], "report": None}
+        update |= {"targets": [], "stages": [], "report": None, "checked_at": None, "check_failures": None}
     if new:
         update["runs"] = _history(seen)
     if decision.ending is not None:
@@ -161,12 +171,27 @@ def _ended(seen: Observed, run: RunStatus, decision: Decision) -> dict[str, Any]
         "targets": [result.target] if result.target is not None else [],
         "stages": result.stages,
         "report": result.report,
-        "warnings": _warnings([*seen.warnings, *result.warnings]),
+        "findings": _findings([*seen.findings, *result.findings]),
     }
 
 
-def _warnings(texts: Iterable[str]) -> list[str]:
-    return [clean(text, 256) for text in dict.fromkeys(texts)][:WARNINGS]
+def _findings(found: Iterable[Finding]) -> list[Finding]:
+    """The worst of them. A worker leaves out what would mend them: the catalogue knows."""
+    return [_in_full(finding) for finding in worst_first(found)[:FINDINGS]]
+
+
+def _in_full(found: Finding) -> Finding:
+    known = CATALOGUE.get(found.check)
+    mend = found.mend or (known.mend if known is not None else "")
+    return found.model_copy(update={"message": clean(found.message, 256), "mend": clean(mend, 160)})
+
+
+def _of_check(status: ModelOptimizationStatus, checked: Checked | None) -> ModelOptimizationStatus:
+    """With the look that has ended."""
+    if checked is None:
+        return status
+    failures = (status.check_failures or 0) + 1 if checked.problem else None
+    return status.model_copy(update={"checked_at": timestamp(checked.at), "check_failures": failures})
 
 
 def _history(seen: Observed) -> list[PastRun]:

@@ -274,6 +274,10 @@ class Kubelet:
         phase = "Succeeded" if code == 0 else "Failed"
         self._status(pod, {"phase": phase, "containerStatuses": [_container({"terminated": ended})], **extra})
 
+    def collects(self, pod: Node) -> None:
+        """A pod that was deleted before it had a node has failed: podgc says so, there being no kubelet to."""
+        self._status(pod, {"phase": "Failed"})
+
     def disrupts(self, pod: Node, message: str, code: int = 143) -> None:
         """An eviction: the condition first, then the container's end."""
         self.ends(pod, code, conditions=[_condition("DisruptionTarget", "True", "EvictionByEvictionAPI", message)])

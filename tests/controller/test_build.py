@@ -11,11 +11,14 @@ from cluster_parts import POLICY, SPEC, Namespace
 from facts_parts import RUN, grant, resource, spec
 
 from cluster import ControlPlane
+from strop_api.errands import SIGNING_PATH, ErrandKind
 from strop_api.failures import TABLE, PolicyAction
 from strop_api.identity import spec_hash
 from strop_api.policy import OptimizationPolicySpec
 from strop_api.result import REQUEST_ANNOTATION, RunRequest
+from strop_api.status import ArtifactRef
 from strop_operator.build import build_job, failure_rules, literal
+from strop_operator.errands import build_errand, clean_up_request, drift_request
 from strop_operator.facts import job_fact
 from strop_operator.policy import Grant, resolve
 
@@ -59,6 +62,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "proxy": {"https": "http://proxy:3128"},
         },
     ),
+    "signed": ({}, {"signing": {"secretName": "strop-signing"}}),
     "vnni": (
         {"targets": [{"name": "vnni", "runtime": "OpenVINO", "cpu": {"arch": "amd64", "isa": "avx512_vnni"}}]},
         {"images": [CPU_IMAGE, CPU_IMAGE | {"name": "openvino", "ref": OTHER_REF, "runtimes": ["OpenVINO"]}]},
@@ -100,6 +104,57 @@ def test_the_api_server_takes_the_job_strictly(plane: ControlPlane, case: str) -
     body["metadata"]["namespace"] = namespace.name
     made = plane.api.post(f"{namespace.jobs}?dryRun=All&fieldValidation=Strict", body)
     assert job_fact(made | {"metadata": made["metadata"] | {"resourceVersion": "1"}}).run_id == RUN
+
+
+@pytest.mark.apiserver
+@pytest.mark.parametrize("kind", ErrandKind)
+def test_the_api_server_takes_an_errands_job_strictly_under_the_restricted_standard(
+    plane: ControlPlane, kind: ErrandKind
+) -> None:
+    """An errand that is refused leaves artifacts behind, or a resource that looks fresh."""
+    namespace = Namespace(plane.api, labels={"pod-security.kubernetes.io/enforce": "restricted"})
+    namespace.account()
+    body = errand(kind)
+    body["metadata"]["namespace"] = namespace.name
+    made = plane.api.post(f"{namespace.jobs}?dryRun=All&fieldValidation=Strict", body)
+    assert job_fact(made | {"metadata": made["metadata"] | {"resourceVersion": "1"}}).errand == kind
+    pod = {"apiVersion": "v1", "kind": "Pod", **body["spec"]["template"]}
+    pod["metadata"] = pod["metadata"] | {"name": "probe"}
+    plane.api.post(f"{namespace.pods}?dryRun=All&fieldValidation=Strict", pod)
+
+
+@pytest.mark.parametrize("kind", ErrandKind)
+def test_an_errand_asks_for_no_accelerator_and_gets_no_signing_key(kind: ErrandKind) -> None:
+    """A look at a digest must not take a GPU from a run, nor be able to sign what it finds."""
+    body = errand(kind)
+    pod = body["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert set(container["resources"]["limits"]) == {"cpu", "memory"}
+    assert "nodeSelector" not in pod
+    assert "signing" not in {volume["name"] for volume in pod["volumes"]}
+    assert pod["automountServiceAccountToken"] is False
+    assert ("ownerReferences" in body["metadata"]) is (kind is ErrandKind.DRIFT)
+
+
+def errand(kind: ErrandKind) -> dict[str, Any]:
+    """An errand for a resource that needs a GPU, under a policy that signs."""
+    model = spec(targets=[GPU_TARGET])
+    granted = grant(model, images=[GPU_IMAGE], signing={"secretName": "strop-signing"})
+    published = ArtifactRef(uri="s3://engines/digits/r", digest="sha256:" + "a" * 64, size_bytes=1)
+    requests = {
+        ErrandKind.DRIFT: lambda: drift_request(resource(), model, granted, RUN, published),
+        ErrandKind.CLEAN_UP: lambda: clean_up_request(resource(), model, granted),
+    }
+    return build_errand(resource(), model, granted, requests[kind]())
+
+
+def test_the_signing_key_is_mounted_where_the_worker_looks_for_it() -> None:
+    """It must be there or the pod must not start: an unsigned artifact would be published as if nobody had asked."""
+    pod = manifest("signed")["spec"]["template"]["spec"]
+    (volume,) = [v for v in pod["volumes"] if v["name"] == "signing"]
+    assert volume["secret"] == {"secretName": "strop-signing", "defaultMode": 0o440, "optional": False}
+    mount = {"name": "signing", "mountPath": SIGNING_PATH, "readOnly": True}
+    assert mount in pod["containers"][0]["volumeMounts"]
 
 
 def test_the_worker_reads_the_request_it_is_sent() -> None:

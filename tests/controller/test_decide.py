@@ -22,7 +22,7 @@ from strop_operator.facts import packed
 from strop_operator.observe import Look, Observed
 from strop_operator.pods import explain
 from strop_operator.policy import Refusal
-from strop_operator.status import QUIET, RECONCILING, STALLED, compose, conditions
+from strop_operator.status import QUIET, RECONCILING, STALE, STALLED, compose, conditions
 
 OTHER = job(uid="other-uid", name="digits-other", run_id="0000000000")
 DONE = job(ended="Complete", ended_at=NOW - 5)
@@ -230,7 +230,8 @@ def test_the_last_check_always_speaks() -> None:
 
 def test_every_reason_has_exactly_one_meaning_for_kstatus() -> None:
     """A reason in no class would leave a resource neither done, nor going on, nor stalled."""
-    assert frozenset(Reason) == RECONCILING | STALLED | QUIET
+    assert frozenset(Reason) == RECONCILING | STALLED | QUIET | STALE
+    assert not STALE & (RECONCILING | STALLED | QUIET)
     assert not RECONCILING & STALLED
     assert not (RECONCILING | STALLED) & QUIET
 

@@ -8,12 +8,16 @@ import pytest
 from cluster_parts import POLICY, SPEC, result
 from facts_parts import EVERYTHING_LOOKED_AT, NOW, RUN, UID, job, pod, resource, seen, spec, status
 
+from strop_api.checks import CATALOGUE
+from strop_api.findings import Severity
 from strop_api.identity import run_id, spec_hash
 from strop_api.reasons import Reason
-from strop_api.status import ModelOptimizationStatus
+from strop_api.status import GateVerdict, ModelOptimizationStatus
 from strop_operator.build import LEAST_SECONDS, build_job
 from strop_operator.cache import Cache
-from strop_operator.decide import MAX_LOST, Action, Decision, decide
+from strop_operator.decide import MAX_LOST, decide
+from strop_operator.decision import Action, Decision
+from strop_operator.events import remarks
 from strop_operator.facts import JobFact, PodFact, PolicyFact, job_fact, packed, unpacked
 from strop_operator.observe import Spent, observe
 from strop_operator.policy import Grant
@@ -184,6 +188,108 @@ def test_the_result_of_a_later_worker_is_read() -> None:
     desk.ends(pod(phase="Succeeded", exit_code=0, termination=json.dumps(said)), ended="Complete")
     assert desk.judge().reason is Reason.PUBLISHED
     assert desk.status.targets[0].artifact is not None
+
+
+def test_words_of_a_later_release_do_not_make_a_status_unreadable() -> None:
+    """A release that is rolled back would run every resource again that a later one has finished."""
+    desk = Desk()
+    published = desk.publish()
+    known = json.loads(unpacked(desk.cache.resources["team", "digits"].status))
+    known["phase"] = "Celebrating"
+    known["targets"][0]["gates"].append({"gate": "energy", "verdict": "Waived"})
+    known["conditions"].append(known["conditions"][0] | {"type": "Verified"})
+    known["conditions"].append(known["conditions"][0] | {"type": "Stale", "reason": "PriceChanged"})
+    known["findings"] = [{"check": "later", "severity": "Fatal", "message": "a trap"}]
+    desk.change(status=packed(known))
+    decision = desk.judge()
+    assert (decision.action, decision.reason) == (Action.WAIT, Reason.PUBLISHED)
+    assert desk.status.run == published.run
+    assert desk.status.targets[0].gates[-1].verdict is GateVerdict.NOT_MEASURED
+    assert {c.type for c in desk.status.conditions} == {"Ready"}
+    assert desk.status.findings[0].severity is Severity.HIGH
+
+
+def test_a_run_that_ended_for_a_reason_of_a_later_release_is_not_asked_again() -> None:
+    """It has ended, whatever the word for it: and it must not look published."""
+    desk = Desk()
+    desk.publish()
+    known = json.loads(unpacked(desk.cache.resources["team", "digits"].status))
+    known["run"]["reason"] = known["conditions"][0]["reason"] = "PublishedElsewhere"
+    desk.change(status=packed(known))
+    decision = desk.judge()
+    assert (decision.action, decision.reason) == (Action.WAIT, Reason.WORKER_FAILED)
+    assert desk.status.conditions[0].status == "False"
+
+
+@pytest.mark.parametrize("verdict", ["Inconclusive", "Waived"])
+def test_a_gate_with_a_verdict_that_is_not_passed_publishes_nothing(verdict: str) -> None:
+    """Whatever a worker of a later release means by its word, this one has not seen the gate pass."""
+    desk = Desk()
+    desk.judge()
+    said = json.loads(result(RUN))
+    said["target"]["gates"][0]["verdict"] = verdict
+    desk.ends(pod(phase="Succeeded", exit_code=0, termination=json.dumps(said)), ended="Complete")
+    decision = desk.judge()
+    assert (decision.action, decision.reason) == (Action.SETTLE, Reason.WORKER_FAILED)
+    assert "metricDrop" in decision.message
+
+
+def test_an_outcome_of_a_later_worker_fails_with_the_workers_own_words() -> None:
+    """The words say what is wrong, even where the outcome has no name here."""
+    desk = Desk()
+    desk.asks(retries=0)
+    desk.judge()
+    said = result(RUN, "LicenceMissing", target=None, message="spec.model.uri: its licence forbids this")
+    desk.ends(pod(phase="Failed", exit_code=16, termination=said), ended="Failed", end_reason="BackoffLimitExceeded")
+    decision = desk.judge()
+    assert (decision.reason, decision.message) == (Reason.WORKER_FAILED, "spec.model.uri: its licence forbids this")
+
+
+def test_a_claimed_failure_does_not_speak_for_another_exit_code() -> None:
+    """Only what no outcome of this release stands for may be one of a later."""
+    desk = Desk()
+    desk.judge()
+    said = result(RUN, "LicenceMissing", target=None, message="not so")
+    desk.ends(pod(phase="Failed", exit_code=10, termination=said), ended="Failed", end_reason="PodFailurePolicy")
+    decision = desk.judge()
+    assert decision.reason is Reason.GATE_MISSED
+    assert "not so" not in decision.message
+
+
+FOUND = [
+    {"check": "half-precision-on-cpu", "severity": "Medium", "message": "slow"},
+    {"check": "calibration-range", "severity": "Critical", "message": "image: 40% is\u001b[31m clipped"},
+    {"check": "of-a-later-release", "severity": "High", "message": "odd", "mend": "look"},
+]
+
+
+def test_findings_are_told_worst_first_with_what_mends_them() -> None:
+    """The worker leaves the mend out to fit 4,096 bytes: people read the status, not the catalogue."""
+    desk = Desk()
+    desk.judge()
+    said = result(RUN, findings=[*FOUND, FOUND[0]])
+    desk.ends(pod(phase="Succeeded", exit_code=0, termination=said), ended="Complete")
+    before = desk.status
+    decision = desk.judge()
+    told = [f for f in desk.status.findings if f.check in {f["check"] for f in FOUND}]
+    assert [f.check for f in told] == ["calibration-range", "of-a-later-release", "half-precision-on-cpu"]
+    assert (told[1].mend, told[2].mend) == ("look", CATALOGUE["half-precision-on-cpu"].mend)
+    assert "\x1b" not in told[0].message
+    events = list(remarks(before, decision, desk.status))
+    assert [reason for reason, _ in events] == ["Published", "Findings"]
+    assert "calibration-range" in events[1][1]
+    assert "half-precision" not in events[1][1]
+
+
+def test_a_flood_of_findings_keeps_the_worst() -> None:
+    """The status is bounded; the report has all of them."""
+    desk = Desk()
+    desk.judge()
+    flood = [{"check": f"c{n}", "severity": "Low" if n < 15 else "Critical", "message": "x"} for n in range(16)]
+    desk.ends(pod(phase="Succeeded", exit_code=0, termination=result(RUN, findings=flood)), ended="Complete")
+    desk.judge()
+    assert len(desk.status.findings) == 16
+    assert desk.status.findings[0].check == "c15"
 
 
 def test_a_published_resource_stays_ready_under_a_release_that_cannot_read_its_spec() -> None:
