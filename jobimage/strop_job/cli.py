@@ -1,10 +1,11 @@
-"""The command line: run, plan, gc, worker. What is heavy is imported by the command that needs it."""
+"""The command line: run, plan, verify, gc, worker, errand. What is heavy is imported by the command that needs it."""
 
 import logging
 import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from strop_api.errands import SIGNING_PATH
 from strop_api.failures import ExitCode
 from strop_api.result import CREDENTIALS_PATH, PROGRESS_PORT, REQUEST_PATH, SCRATCH_PATH, TERMINATION_LOG
 from strop_api.rules import InvalidSpec, Problem
@@ -25,6 +27,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Hones trained models: see the commands.")
 out, err = Console(), Console(stderr=True)
+
+
+class Form(StrEnum):
+    """How an answer is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
 
 SpecFile = Annotated[Path, typer.Argument(help="YAML file with a ModelOptimization.", show_default=False)]
 StoreOption = Annotated[
@@ -44,21 +54,31 @@ def run(
     threads: ThreadsOption = None,
     force_measure: Annotated[bool, typer.Option(help="Measure again, whatever is on record.")] = False,
     scratch: Annotated[Path | None, typer.Option(help="Folder for work in progress.")] = None,
+    signing_key: Annotated[
+        Path | None,
+        typer.Option(help="Private key that signs what is published, as cosign writes it (COSIGN_PASSWORD)."),
+    ] = None,
 ) -> None:
     """Carry a ModelOptimization out on this machine; publish the result if every gate passes."""
     from strop_job.local import Wishes
 
     with problems_end_here():
-        code = _run(spec, Wishes(store, policy, allow_code, threads), force_measure, scratch)
+        code = _run(spec, Wishes(store, policy, allow_code, threads), force_measure, scratch, signing_key)
     raise typer.Exit(code)
 
 
-def _run(path: Path, wishes: "Wishes", force_measure: bool, scratch: Path | None) -> int:
+def _run(path: Path, wishes: "Wishes", force_measure: bool, scratch: Path | None, signing_key: Path | None) -> int:
     from strop_job.console import ConsoleReporter, local_path, show_finished
     from strop_job.local import S3, open_store, read_request
 
     request = read_request(path, wishes)
     store, secrets = open_store(request.store, wishes)
+    signer = None
+    if signing_key is not None:
+        from strop_job.trust.signing import command_line_signer
+
+        signer, hidden = command_line_signer(signing_key)
+        secrets += hidden
     from strop_job.pipeline import run as carry_out
     from strop_job.plan import make_plan
     from strop_job.sources import Reach
@@ -67,7 +87,8 @@ def _run(path: Path, wishes: "Wishes", force_measure: bool, scratch: Path | None
     plan = make_plan(request, Reach(store, command_line=True))
     folder = scratch or Path(gettempdir()) / "strop"
     with ConsoleReporter(out) as reporter, stopped_by_signals(reporter):
-        shop = Shop(store, records_of(request, store), folder, reporter, force_measure=force_measure, secrets=secrets)
+        shop = Shop(store, records_of(request, store), folder, reporter, force_measure=force_measure, secrets=secrets,
+                    signer=signer)  # fmt: skip
         finished = carry_out(plan, shop)
     root = None if wishes.store == S3 else Path(wishes.store)
     paths = [(name, local_path(root, uri) if root else uri) for name, uri in finished.places]
@@ -110,6 +131,27 @@ def _plan(path: Path, wishes: "Wishes") -> int:
 
 
 @app.command()
+def verify(
+    uri: Annotated[str, typer.Argument(help="spec.output.uri, a run's folder, or a copy of one.", show_default=False)],
+    key: Annotated[Path | None, typer.Option(help="Public key that must have signed, such as cosign.pub.")] = None,
+    require: Annotated[list[str] | None, typer.Option(help="Gate that must be among those passed; repeatable.")] = None,
+    store: StoreOption = "out",
+    policy: PolicyOption = None,
+    namespace: Annotated[str, typer.Option(help="Namespace of the policy.")] = "default",
+    store_name: Annotated[str, typer.Option(help="Entry of the policy.")] = "default",
+    output: Annotated[Form, typer.Option("--output", "-o", help="Form of the answer.")] = Form.TEXT,
+) -> None:
+    """Check what is published: every digest, the signature, and that every gate was passed."""
+    from strop_job.local import Wishes
+    from strop_job.trust.command import Question, answer
+
+    with problems_end_here():
+        asked = Question(uri, Wishes(store, policy), store_name, namespace, key, require or (), output is Form.JSON)
+        code = answer(asked, out)
+    raise typer.Exit(int(code))
+
+
+@app.command()
 def gc(
     store: StoreOption = "out",
     policy: PolicyOption = None,
@@ -144,6 +186,9 @@ def worker(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of /progress and /healthz.")] = PROGRESS_PORT,
     scratch: Annotated[Path, typer.Option(help="Folder for work in progress.")] = Path(SCRATCH_PATH),
     credentials: Annotated[Path, typer.Option(help="Folder with the store's keys.")] = Path(CREDENTIALS_PATH),
+    signing: Annotated[Path, typer.Option(help="Folder with the key that signs; absent without one.")] = Path(
+        SIGNING_PATH
+    ),
     local_store: Annotated[Path | None, typer.Option(help="Folder instead of the request's store.")] = None,
     stale_seconds: Annotated[float, typer.Option(min=0.1, help="Silence after which health is red.")] = 600.0,
     grace_seconds: Annotated[float, typer.Option(min=0.0, help="Time for the child to leave after SIGTERM.")] = 20.0,
@@ -152,10 +197,46 @@ def worker(
     from strop_job.supervisor import Settings, child_command, supervise
 
     settings = Settings(request, termination_log, port, stale_seconds, grace_seconds)
-    flags = ["--scratch", str(scratch), "--credentials", str(credentials)]
+    flags = ["--scratch", str(scratch), "--credentials", str(credentials), "--signing", str(signing)]
     if local_store is not None:
         flags += ["--local-store", str(local_store)]
     raise typer.Exit(supervise(settings, child_command(settings, *flags)))
+
+
+@app.command()
+def errand(
+    request: Annotated[Path, typer.Option(help="The errand's request.")] = Path(REQUEST_PATH),
+    termination_log: Annotated[Path, typer.Option(help="Where the answer is written.")] = Path(TERMINATION_LOG),
+    credentials: Annotated[Path, typer.Option(help="Folder with the store's keys.")] = Path(CREDENTIALS_PATH),
+    scratch: Annotated[Path, typer.Option(help="Folder for what must be read again.")] = Path(SCRATCH_PATH),
+    local_store: Annotated[Path | None, typer.Option(help="Folder instead of the request's store.")] = None,
+) -> None:
+    """The entry of a small Job beside runs: look for drift, or remove what a deleted resource has published."""
+    from strop_job.trust import errand as errands
+
+    code = errands.run(errands.Place(request, termination_log, credentials, scratch, local_store))
+    raise typer.Exit(int(code))
+
+
+@app.command()
+def doctor(
+    paths: Annotated[list[Path], typer.Argument(help="Specs, ONNX models, engines, Python programs, folders.")],
+    shape: Annotated[str, typer.Option("--format", help="text, json or sarif.")] = "text",
+    fail_on: Annotated[
+        str, typer.Option(help="critical, high, medium, low or never: what ends with code 10.")
+    ] = "high",
+    select: Annotated[list[str] | None, typer.Option(help="Only these checks; may repeat or list.")] = None,
+    ignore: Annotated[list[str] | None, typer.Option(help="Without these checks.")] = None,
+) -> None:
+    """Examine files for known traps, running nothing: exit code 0, 10 for findings, 11 for what cannot be read."""
+    from strop_job.doctor.command import FailOn, Format
+    from strop_job.doctor.command import doctor as examine
+
+    with problems_end_here():
+        if shape not in list(Format) or fail_on not in list(FailOn):
+            raise typer.BadParameter(f"--format takes {', '.join(Format)}; --fail-on takes {', '.join(FailOn)}")
+        code = examine(paths, out, Format(shape), FailOn(fail_on), select or (), ignore or ())
+    raise typer.Exit(code)
 
 
 @contextmanager

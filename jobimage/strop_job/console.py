@@ -1,7 +1,7 @@
 """What people see of a run on the command line: live progress, then stages, gates, figures and paths. Only words."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rich import box
@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from strop_api.findings import Finding, Severity
 from strop_api.result import Outcome, Result
 from strop_api.status import GateVerdict, Progress, TargetStatus
 from strop_api.targets import SpeedupOver
@@ -27,6 +28,7 @@ from strop_job.stages import Stage
 VERDICT_STYLES = {
     GateVerdict.PASSED: "green",
     GateVerdict.MISSED: "red",
+    GateVerdict.INCONCLUSIVE: "red",
     GateVerdict.NOT_MEASURED: "yellow",
 }
 PLAIN_SECONDS = 5.0
@@ -106,10 +108,7 @@ def show_finished(console: Console, finished: Finished, paths: Sequence[tuple[st
         console.print()
         console.print(gate_table(finished.result.target))
         console.print()
-    for note in finished.judgement.notes if finished.judgement else ():
-        console.print(Text.assemble(("note ", "yellow"), note), soft_wrap=True)
-    for warning in finished.result.warnings:
-        console.print(Text.assemble(("warning ", "yellow"), warning), soft_wrap=True)
+    show_findings(console, finished.result.findings)
     show_verdict(console, finished.result)
     built = finished.result.target is not None and finished.result.target.built is not None
     for name, path in paths:
@@ -135,8 +134,18 @@ def show_plan(console: Console, plan: Plan, rows: Sequence[tuple[Stage, Record |
     console.print(table)
     for note in plan.notes:
         console.print(Text.assemble(("note ", "yellow"), note), soft_wrap=True)
-    for warning in plan.warnings:
-        console.print(Text.assemble(("warning ", "yellow"), warning), soft_wrap=True)
+    show_findings(console, plan.findings)
+
+
+def show_findings(console: Console, findings: Iterable[Finding]) -> None:
+    """A line each: how bad, which check, what was seen, and what would mend it."""
+    for found in findings:
+        style = "bold red" if found.severity in (Severity.CRITICAL, Severity.HIGH) else "yellow"
+        mend = f" → {found.mend}" if found.mend else ""
+        line = Text.assemble(
+            (found.severity.value, style), (f" {found.check}: ", "dim"), found.message, (mend, "italic")
+        )
+        console.print(line, soft_wrap=True)
 
 
 def stage_table(finished: Finished) -> Table:

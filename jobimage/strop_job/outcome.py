@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
+from strop_api.checks import worst_first
 from strop_api.failures import OUTCOME_EXIT_CODES, ExitCode
+from strop_api.findings import Finding
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.result import Outcome, Result, RunRequest
 from strop_api.status import (
@@ -151,7 +153,7 @@ def make_result(
     artifact: ArtifactRef | None = None,
     built: ArtifactRef | None = None,
     rows: Sequence[StageRow] = (),
-    warnings: Sequence[str] = (),
+    findings: Sequence[Finding] = (),
     report: str | None = None,
     model_digest: str | None = None,
     realised_precision: str | None = None,
@@ -179,7 +181,7 @@ def make_result(
         field=field[:256] if field else None,
         target=target,
         stages=[StageStatus(name=r.name[:80], seconds=figure(r.seconds), cached=r.cached) for r in rows][:64],
-        warnings=[w[:256] for w in warnings][:16],
+        findings=worst_first(findings)[:16],
         report=report,
         model_digest=model_digest,
         finished_at=now(),

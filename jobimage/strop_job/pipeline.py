@@ -10,30 +10,35 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
 
+from strop_api.checks import worst_first
+from strop_api.findings import Finding
 from strop_api.result import Outcome, Result, RunRequest
-from strop_api.status import ArtifactRef
+from strop_api.status import ArtifactRef, GateVerdict
+from strop_job.audit.facts import read
 from strop_job.claims import claim_of, settle, take_over
 from strop_job.errors import InvalidInput
-from strop_job.handoff import BUNDLE_STAGES, folder_of
-from strop_job.handoff.readme import readme
+from strop_job.handoff import folder_of
 from strop_job.hardware import require
+from strop_job.judgement.calibration import calibration_status
 from strop_job.judgement.comparison import Row, side_by_side
-from strop_job.judgement.evidence import read_latencies
-from strop_job.judgement.gates import Judgement, judge
+from strop_job.judgement.evidence import gather, read_latencies
+from strop_job.judgement.gates import Judgement, judge_evidence, undecided
+from strop_job.judgement.soundness import footprint, soundness
 from strop_job.outcome import BUILT, StageRow, diagnose, make_result, now, realised_precision, redact
-from strop_job.plan import Plan
+from strop_job.plan import AUDIT_CALIBRATION, Plan
 from strop_job.progress import TAIL, TAIL_WEIGHT
-from strop_job.provenance import provenance
 from strop_job.publish import Owner, point_back, publish
 from strop_job.report import HTML_FILE, JSON_FILE, RunReport, tells_the_same, write_report
 from strop_job.stages import Artifact, ArtifactKind
 from strop_job.store.digests import file_digest
 from strop_job.store.objects import ObjectMissing, ObjectStore, disk_full_is_named, join
+from strop_job.trust.card import Card
+from strop_job.trust.ledger import count
+from strop_job.trust.provenance import Sighting, provenance
 from strop_job.walk import Shop, Walk, size_bytes
 
 MODELS = frozenset(
@@ -50,6 +55,8 @@ UNMEASURED = "unmeasured"
 RESULT, RESULT_LIMIT_BYTES = "result.json", 1 << 20
 CLAIM = "claim.json"
 REPORT_LIMIT_BYTES = 64 << 20
+RESOLVE, EVALUATION = "resolve-", "resolve-evaluation"
+"""Stages that bring something in; the one that brings the evaluation data."""
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +67,12 @@ class Judged:
 
     judgement: Judgement
     verify: Artifact | None
-    """None, as `benchmark`, where the engine was built and not measured."""
-    benchmark: Artifact | None
+    """None where the engine was built and not measured, or where a gate was missed before that."""
+    benchmarks: tuple[Artifact, ...]
+    """One for each look."""
     provenance: Mapping[str, JsonValue]
+    doubts: tuple[Finding, ...] = ()
+    """What the figures say beside the gates; nothing where nothing was timed."""
     artifact: ArtifactRef | None = None
     built: ArtifactRef | None = None
     """The engine that was built and not measured, kept beside the report."""
@@ -125,11 +135,19 @@ def _walk(walk: Walk) -> Finished:
         require(walk.plan.target, walk.plan.target_index, walk.shop.hardware)
         for stage in walk.plan.stages:
             walk.step(stage)
+            if stage.name == AUDIT_CALIBRATION and _is_missed(walk):
+                break
     walk.shop.records.remember_run(walk.plan.request.run_id, [d.record.key for d in walk.done.values()])
     walk.tracker.begin(TAIL, TAIL_WEIGHT)
     finished = _conclude(walk)
     walk.tracker.finish()
     return finished
+
+
+def _is_missed(walk: Walk) -> bool:
+    """Whether the gate on calibration is missed: nothing that follows could mend that."""
+    gate, facts = walk.plan.request.spec.gates.calibration, walk.done[AUDIT_CALIBRATION].record.facts
+    return gate is not None and calibration_status(gate, facts).verdict is not GateVerdict.PASSED
 
 
 def _published_before(walk: Walk) -> Finished | None:
@@ -152,14 +170,14 @@ def _published_before(walk: Walk) -> Finished | None:
 def _conclude(walk: Walk) -> Finished:
     """Judge, publish what passed, and write the report of what happened."""
     plan, request = walk.plan, walk.plan.request
-    judged = _judge(walk)
+    judged = _look_again(walk, _judge(walk))
     if judged.judgement.passed:
         mine = claim_of(walk, (plan.engine, *plan.companions), judged.provenance)
         claim = settle(walk, _claim_uri(walk), mine)
         if walk.adopted:
             judged = replace(_judge(walk), provenance=claim.provenance)
     if judged.judgement.passed:
-        judged = replace(judged, artifact=_publish(walk, judged.provenance))
+        judged = replace(judged, artifact=_publish(walk, judged))
     elif judged.judgement.outcome is Outcome.NOT_MEASURED and not plan.measurable:
         judged = replace(judged, built=_keep_unmeasured(walk))
     judgement, message = judged.judgement, _message(plan, judged)
@@ -172,13 +190,23 @@ def _conclude(walk: Walk) -> Finished:
         artifact=judged.artifact,
         built=judged.built,
         rows=walk.rows,
-        warnings=(*plan.warnings, *judgement.notes),
+        findings=_findings(walk, judged),
         report=uris[0],
         model_digest=walk.done[plan.model].record.digest,
         realised_precision=realised_precision(request.spec, plan.target, judged.verify.facts if judged.verify else {}),
     )
     _keep(walk, result)
     return Finished(result, walk.rows, judgement, uris, _compared(walk, judged))
+
+
+def _look_again(walk: Walk, judged: Judged) -> Judged:
+    """Times more calls while that may decide a gate on speed that the calls so far leave open."""
+    for look in walk.plan.looks:
+        if walk.adopted or not undecided(judged.judgement):
+            break
+        walk.step(look)
+        judged = _judge(walk)
+    return judged
 
 
 def _message(plan: Plan, judged: Judged) -> str:
@@ -190,10 +218,10 @@ def _message(plan: Plan, judged: Judged) -> str:
 
 def _compared(walk: Walk, judged: Judged) -> tuple[Row, ...]:
     """Original and optimized side by side; nothing where only one of them was made."""
-    if judged.benchmark is None or walk.plan.original not in walk.done:
+    if not judged.benchmarks or walk.plan.original not in walk.done:
         return ()
     original_size, size = (_size(walk, name) for name in (walk.plan.original, walk.plan.engine))
-    latencies = read_latencies(judged.benchmark)
+    latencies = read_latencies(judged.benchmarks)
     return side_by_side(judged.judgement.metric, latencies, original_size, size, walk.plan.request.spec.seed)
 
 
@@ -209,11 +237,17 @@ def _keep_unmeasured(walk: Walk) -> ArtifactRef:
 def _judge(walk: Walk) -> Judged:
     """Every gate; where nothing was measured, the engine's size is all there is to hold against one."""
     plan = walk.plan
-    verify, benchmark = (walk.artifact(n) if n in walk.done else None for n in (plan.verify, plan.benchmark))
-    judgement = judge(plan.request.spec, plan.target, verify, benchmark, _size(walk, plan.engine))
-    if not plan.measurable:
-        judgement = replace(judgement, notes=())  # all of them are about figures that nobody expects
-    return Judged(judgement, verify, benchmark, _provenance(walk, judgement))
+    verify, calibration = (walk.artifact(n) if n in walk.done else None for n in (plan.verify, AUDIT_CALIBRATION))
+    looks = (plan.benchmark, *(look.name for look in plan.looks))
+    benchmarks = tuple(walk.artifact(name) for name in looks if name in walk.done)
+    original_size, size = (_size(walk, n) if n in walk.done else None for n in (plan.original, plan.engine))
+    seen = gather(verify, benchmarks, size, calibration)
+    judgement = judge_evidence(plan.request.spec, plan.target, seen)
+    doubts: tuple[Finding, ...] = ()
+    if benchmarks:
+        of_original = footprint(original_size, benchmarks[0])
+        doubts = (*judgement.findings, *soundness(plan.request.spec, plan.target, seen, of_original))
+    return Judged(judgement, verify, benchmarks, _provenance(walk, judgement), doubts)
 
 
 def _size(walk: Walk, stage: str) -> int:
@@ -221,7 +255,7 @@ def _size(walk: Walk, stage: str) -> int:
     return size_bytes(walk.done[stage].record)
 
 
-def _publish(walk: Walk, provenance: Mapping[str, JsonValue]) -> ArtifactRef:
+def _publish(walk: Walk, judged: Judged) -> ArtifactRef:
     """Puts the engine, and what the spec lists beside it, where the spec says; only the engine was measured."""
     plan, request = walk.plan, walk.plan.request
     engine = walk.artifact(plan.engine)
@@ -235,9 +269,10 @@ def _publish(walk: Walk, provenance: Mapping[str, JsonValue]) -> ArtifactRef:
         request.run_id,
         _owner(request),
         files,
-        provenance,
+        judged.provenance,
         measured=engine.files,
-        readme=partial(readme, request, companions) if companions.keys() & BUNDLE_STAGES else None,
+        readme=Card(request, plan.target, judged.judgement, judged.provenance, companions),
+        signer=walk.shop.signer,
     )
 
 
@@ -254,9 +289,9 @@ def _report(walk: Walk, outcome: Outcome, message: str, judged: Judged | None = 
         facts={name: record.facts for name, record in records.items()},
         sizes={name: size_bytes(r) for name, r in records.items() if r.kind in MODELS},
         verify=judged.verify if judged else None,
-        benchmark=judged.benchmark if judged else None,
+        benchmarks=judged.benchmarks if judged else (),
         provenance=judged.provenance if judged else _provenance(walk, None),
-        warnings=walk.plan.warnings,
+        findings=tuple(_findings(walk, judged)),
         artifact=judged.artifact if judged else None,
         built=judged.built if judged else None,
         unmeasured=walk.plan.unmeasured,
@@ -269,6 +304,12 @@ def _report(walk: Walk, outcome: Outcome, message: str, judged: Judged | None = 
         for uri, path in zip(uris, write_report(folder, report), strict=True):
             walk.shop.store.upload(uri, path)
     return uris
+
+
+def _findings(walk: Walk, judged: Judged | None = None) -> list[Finding]:
+    """What the plan said at first, every stage so far has found, and the figures tell, worst first."""
+    found = (one for done in walk.done.values() for one in read(done.record.facts))
+    return worst_first((*walk.plan.findings, *found, *(judged.doubts if judged else ())))
 
 
 def _is_told(store: ObjectStore, uris: tuple[str, ...], report: RunReport) -> bool:
@@ -294,7 +335,7 @@ def _ended_early(walk: Walk, error: BaseException) -> Finished:
         message=message,
         field=trouble.field,
         rows=walk.rows,
-        warnings=walk.plan.warnings,
+        findings=_findings(walk),
         report=uris[0] if uris else None,
         model_digest=model.record.digest if model else None,
     )
@@ -347,4 +388,9 @@ def _provenance(walk: Walk, judgement: Judgement | None) -> dict[str, JsonValue]
     """Where everything so far comes from."""
     origins = {name: done.record.made_from for name, done in walk.done.items()}
     digests = {name: done.record.digest for name, done in walk.done.items()}
-    return provenance(walk.plan.request, walk.shop.hardware, digests, origins, judgement)
+    contents = {name: str(d.record.facts["digest"]) for name, d in walk.done.items() if name.startswith(RESOLVE)}
+    seen = Sighting(walk.started_at, contents)
+    if judgement is not None and walk.plan.verify in walk.done and (digest := contents.get(EVALUATION)) is not None:
+        runs = count(walk.shop.store, walk.shop.records.prefix_uri, digest, walk.plan.request.run_id)
+        seen = replace(seen, evaluation_digest=digest, evaluation_runs=runs)
+    return provenance(walk.plan.request, walk.shop.hardware, digests, origins, judgement, seen)

@@ -1,4 +1,4 @@
-"""What a run will do, before it does anything: the ordered stages, the warnings, and every refusal with its reason.
+"""What a run will do, before it does anything: the ordered stages, the findings, and every refusal with its reason.
 
 What the API can express and this build cannot do is refused by name, never skipped.
 """
@@ -7,14 +7,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from strop_api.checks.spec import OTHER_PRODUCT
 from strop_api.data import DataSource
+from strop_api.findings import Finding
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.result import RunRequest
-from strop_api.rules import check_support, warnings
+from strop_api.rules import check_support, findings
 from strop_api.rules.rule import Problem
 from strop_api.steps import RESERVED, RESERVED_PREFIXES, Precision, QuantizeMethod, QuantizeStep, Step, StepType
 from strop_api.support import THIS_BUILD
 from strop_api.targets import Target
+from strop_job.audit.calibration import audit_calibration_stage
+from strop_job.audit.gates import audit_gates_stage
+from strop_job.audit.graph import audit_precision_stage, audit_shapes_stage, audit_zeros_stage
 from strop_job.backends import TRAITS
 from strop_job.baselines import HalfBaseline, as_baseline, half_baseline, without_sparsity
 from strop_job.benchmark.variants import Variant
@@ -37,12 +42,18 @@ MODEL, EXPORT, VERIFY, BENCHMARK = "resolve-model", "export", "verify", "benchma
 COMPILE, COMPILE_ORIGINAL, CODE = "compile", "compile-original", "resolve-source"
 COMPILE_DENSE = "compile-dense"
 DISJOINT, CHECK_GRAPH = "check-data", "check-graph"
+AUDIT_CALIBRATION = "audit-calibration"
 YIELDS: Mapping[str, ArtifactKind] = {
     "resolve-model": ArtifactKind.SOURCE,
     "resolve-source": ArtifactKind.SOURCE,
     "resolve-data": ArtifactKind.DATA,
     "CheckData": ArtifactKind.MEASUREMENT,
     "CheckGraph": ArtifactKind.MEASUREMENT,
+    "AuditGates": ArtifactKind.MEASUREMENT,
+    "AuditCalibration": ArtifactKind.MEASUREMENT,
+    "AuditShapes": ArtifactKind.MEASUREMENT,
+    "AuditZeros": ArtifactKind.MEASUREMENT,
+    "AuditPrecision": ArtifactKind.MEASUREMENT,
     "Compile": ArtifactKind.ENGINE,
     "Verify": ArtifactKind.MEASUREMENT,
     "Benchmark": ArtifactKind.MEASUREMENT,
@@ -56,7 +67,8 @@ class Plan:
 
     request: RunRequest
     stages: tuple[Stage, ...]
-    warnings: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    """What can be said before anything is done: questionable choices, and what is left out."""
     companions: tuple[str, ...] = ()
     """Stages whose files are published beside the engine's."""
     model: str = MODEL
@@ -70,6 +82,8 @@ class Plan:
     """What the plan chose by itself, and why."""
     kinds: Mapping[str, ArtifactKind] = field(default_factory=dict)
     """What each stage yields, by its name."""
+    looks: tuple[Stage, ...] = ()
+    """Further looks at speed, in order; taken only while a gate with a confidence is undecided."""
 
     @property
     def measurable(self) -> bool:
@@ -118,29 +132,31 @@ def _assemble(request: RunRequest, reach: Reach, hardware: Hardware) -> Plan:
     spec = request.spec
     target = next(t for t in spec.targets if t.name == request.target)
     made, last = _made(request, reach, target)
-    unmeasured = why_unmeasured(target, hardware)
+    unmeasured, looks = why_unmeasured(target, hardware), tuple[Stage, ...]()
     if unmeasured:
         checks = (check_graph_stage(spec, last),) if last != EXPORT else ()
         stages, follows, half = (*made, *checks), HandOff(), None
     else:
         half = half_baseline(spec, target, hardware)
         follows = _handed_off(request, target, last)
-        stages = (*made, *_measured(spec, target, last, half), *follows.stages)
+        measured, looks = _measured(spec, target, last, half)
+        stages = (*made, *measured, *follows.stages)
     _check_unique(spec, stages)
     return Plan(
         request,
         stages,
-        (*warnings(spec), *follows.warnings, *_of_the_machine(target, hardware)),
+        (*findings(spec), *follows.findings, *_of_the_machine(target, hardware)),
         follows.companions,
         unmeasured=unmeasured,
         notes=tuple(_notes(target, unmeasured, half)),
         kinds={stage.name: _yields(stage, target) for stage in stages},
+        looks=looks,
     )
 
 
-def _of_the_machine(target: Target, hardware: Hardware) -> tuple[str, ...]:
+def _of_the_machine(target: Target, hardware: Hardware) -> tuple[Finding, ...]:
     other = other_product(target, hardware)
-    return (f"{other}: the figures are of the latter",) if other else ()
+    return (OTHER_PRODUCT.finding(f"{other}: the figures are of the latter"),) if other else ()
 
 
 def _made(request: RunRequest, reach: Reach, target: Target) -> tuple[tuple[Stage, ...], str]:
@@ -153,7 +169,10 @@ def _made(request: RunRequest, reach: Reach, target: Target) -> tuple[tuple[Stag
     stages += [resolve_data_stage(role, source, reach) for role, source in sources.items()]
     if len(sources) > 1:
         stages.append(disjoint_stage(spec, sources))
-    stages.append(export_stage(spec, TRAITS[target.runtime].starts_from))
+    stages += [audit_gates_stage(spec), export_stage(spec, TRAITS[target.runtime].starts_from)]
+    stages += [audit_shapes_stage(spec, target), audit_zeros_stage(spec, target)]
+    if "calibration" in sources:
+        stages.append(audit_calibration_stage(spec, target))
     last = EXPORT
     for step in spec.steps:
         stages.append(quantize_stage(step, last, spec, target))
@@ -161,8 +180,10 @@ def _made(request: RunRequest, reach: Reach, target: Target) -> tuple[tuple[Stag
     return (*stages, compile_stage(COMPILE, last, spec, target)), last
 
 
-def _measured(spec: ModelOptimizationSpec, target: Target, last: str, half: HalfBaseline) -> tuple[Stage, ...]:
-    """What the engine is compared with, and the comparing."""
+def _measured(
+    spec: ModelOptimizationSpec, target: Target, last: str, half: HalfBaseline
+) -> tuple[tuple[Stage, ...], tuple[Stage, ...]]:
+    """What the engine is compared with, and the comparing; and the further looks that it may take."""
     stages = [compile_stage(COMPILE_ORIGINAL, EXPORT, spec, target)]
     variants: dict[str, str] = {Variant.OPTIMIZED: COMPILE, Variant.ORIGINAL: COMPILE_ORIGINAL}
     if half.precision is not None and half.variant is not None:
@@ -175,7 +196,12 @@ def _measured(spec: ModelOptimizationSpec, target: Target, last: str, half: Half
     if (dense := without_sparsity(target)) is not None:
         stages.append(compile_stage(COMPILE_DENSE, last, spec, dense))
         variants[Variant.DENSE] = COMPILE_DENSE
-    return (*stages, verify_stage(spec, target, last), benchmark_stage(variants, spec, target))
+    stages.append(verify_stage(spec, target, last))
+    if last != EXPORT:
+        stages.append(audit_precision_stage(spec, target, last))
+    stages.append(benchmark_stage(variants, spec, target))
+    looks = (benchmark_stage(variants, spec, target, look=n) for n in range(2, spec.benchmark.max_looks + 1))
+    return tuple(stages), tuple(looks)
 
 
 def _handed_off(request: RunRequest, target: Target, last: str) -> HandOff:
@@ -213,6 +239,8 @@ def _sources(spec: ModelOptimizationSpec) -> dict[str, DataSource]:
     wanted = {"evaluation": spec.data.evaluation}
     if spec.data.calibration is not None and any(_is_static(step) for step in spec.steps):
         wanted["calibration"] = spec.data.calibration
+        if spec.data.validation is not None:
+            wanted["validation"] = spec.data.validation  # what calibration is held against
     return dict(sorted(wanted.items()))
 
 

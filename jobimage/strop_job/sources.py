@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from strop_job.errors import InvalidInput, Unsupported
 from strop_job.store.digests import bytes_digest, file_digest
-from strop_job.store.objects import ObjectStore, disk_full_is_named, is_safe_name, parse
+from strop_job.store.objects import ObjectMissing, ObjectStore, disk_full_is_named, is_safe_name, parse
 
 FILES_LIMIT = 100_000
 """Most files of one source."""
@@ -90,7 +90,7 @@ def _unsupported(scheme: str, uri: str, field: str) -> Unsupported:
 def _check(source: Source, limit_bytes: int) -> None:
     names = [f.name for f in source.files]
     if not names:
-        raise InvalidInput(f"nothing lies at {source.uri}", field=source.field, mend="check the uri")
+        raise ObjectMissing(f"nothing lies at {source.uri}", field=source.field, mend="check the uri")
     if len(names) > FILES_LIMIT:
         raise InvalidInput(f"{source.uri} has more than {FILES_LIMIT} files", field=source.field, mend="use fewer")
     if source.size_bytes > limit_bytes:

@@ -10,17 +10,21 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from strop_api.result import RunRequest
 from strop_job.errors import StoreFailed
 from strop_job.hardware import Hardware, this_machine
-from strop_job.outcome import StageRow
+from strop_job.outcome import StageRow, now
 from strop_job.plan import Plan
 from strop_job.progress import Reporter, Tracker
 from strop_job.records import MadeFrom, Record, RecordLost, Records, made_from
 from strop_job.stages import Artifact, Stage, StageContext
 from strop_job.store.objects import ObjectStore, join
 from strop_job.store.shared import StoredCache
+
+if TYPE_CHECKING:
+    from strop_job.trust.signing import Signer
 
 MEND_ATTEMPTS = 3
 """Times a record whose blobs turn out to be lost is made again within one run."""
@@ -41,6 +45,8 @@ class Shop:
     """Take every measurement again, whatever the records hold."""
     secrets: tuple[str, ...] = ()
     """Texts that must not appear in any message."""
+    signer: "Signer | None" = None
+    """Signs what is published."""
     answer_published: bool = False
     """A run that was published already answers with its result. A lost result may be asked again on another machine,
     where the engine's bytes would differ from those that were published and never change."""
@@ -105,6 +111,7 @@ class Walk:
         self.plan, self.shop, self.folder = plan, shop, folder
         self.tracker = Tracker(plan.stages, shop.reporter)
         self.done: dict[str, Done] = {}
+        self.started_at = now()
         self.current = "start"
         self.adopted = False
         """The records are those of another attempt, perhaps on another machine."""
@@ -130,7 +137,8 @@ class Walk:
     def adopt(self, keys: Mapping[str, str]) -> bool:
         """Goes on with these records, by stage, whatever machine made them; False, and nothing, if one is lost."""
         taken: dict[str, Done] = {}
-        for stage in self.plan.stages:
+        looked = (look for look in self.plan.looks if look.name in keys)
+        for stage in (*self.plan.stages, *looked):
             record = self.shop.records.find(keys[stage.name]) if stage.name in keys else None
             if record is None:
                 return False

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from strop_api.errands import SIGNING_PATH
 from strop_api.result import CREDENTIALS_PATH, SCRATCH_PATH, Result, RunRequest
 from strop_job.outcome import diagnose, exit_code, make_result, redact
 from strop_job.progress import Event, Update
@@ -75,6 +76,8 @@ class Place:
     credentials: Path
     local_store: Path | None
     """A folder that stands for the object store, in tests and on a laptop."""
+    signing: Path = Path(SIGNING_PATH)
+    """Folder with the key that signs what is published; absent without one."""
 
 
 def follow(descriptor: int) -> None:
@@ -117,11 +120,15 @@ def work(place: Place, request: RunRequest, reporter: PipeReporter) -> Result:
         from strop_job.pipeline import run
         from strop_job.plan import make_plan
         from strop_job.sources import Reach
+        from strop_job.trust.mounted import mounted_signer
         from strop_job.walk import Shop, records_of
 
         store, secrets = open_store(place, request)
+        signer, hidden = mounted_signer(place.signing)
+        secrets += hidden
         plan = make_plan(request, Reach(store))
-        shop = Shop(store, records_of(request, store), place.scratch, reporter, secrets=secrets, answer_published=True)
+        shop = Shop(store, records_of(request, store), place.scratch, reporter, secrets=secrets, signer=signer,
+                    answer_published=True)  # fmt: skip
         return run(plan, shop).result
     except Exception as error:
         trouble = diagnose(error, "start", secrets)
@@ -164,8 +171,10 @@ def parse(arguments: Sequence[str]) -> tuple[Place, int]:
     parser.add_argument("--scratch", type=Path, default=Path(SCRATCH_PATH))
     parser.add_argument("--credentials", type=Path, default=Path(CREDENTIALS_PATH))
     parser.add_argument("--local-store", type=Path, default=None)
+    parser.add_argument("--signing", type=Path, default=Path(SIGNING_PATH))
     known = parser.parse_args(arguments)
-    return Place(known.request, known.scratch, known.credentials, known.local_store), known.descriptor
+    place = Place(known.request, known.scratch, known.credentials, known.local_store, known.signing)
+    return place, known.descriptor
 
 
 if __name__ == "__main__":

@@ -47,7 +47,8 @@ from strop_job.benchmark.protocol import OPTIMUM, Setup, write_inputs
 from strop_job.benchmark.rotation import Rotation, Schedule, rotate
 from strop_job.errors import StropError
 from strop_job.judgement.evidence import Latencies
-from strop_job.judgement.statistics import LEVEL, Interval, median_ratio
+from strop_job.judgement.resampling import median_ratio
+from strop_job.judgement.statistics import LEVEL, Interval
 from strop_job.stages import Artifact, ArtifactKind
 
 HERE = Path(__file__).resolve().parent

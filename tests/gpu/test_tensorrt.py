@@ -20,7 +20,7 @@ from strop_job.benchmark.measure import measure
 from strop_job.benchmark.protocol import Setup
 from strop_job.benchmark.rotation import Schedule
 from strop_job.errors import InvalidInput, Unsupported
-from strop_job.judgement.headline import sparsity_notes
+from strop_job.judgement.headline import sparsity_findings
 from strop_job.stages import Artifact, ArtifactKind
 from strop_job.store.local import LocalStore
 from strop_job.store.shared import StoredCache
@@ -170,6 +170,6 @@ def test_whether_sparse_weights_help_is_measured(tmp_path: Path, backend: Any) -
     setups = {name: Setup(engine, asked[name], 1, False, tmp_path) for name, engine in engines.items()}
     measured = measure(setups, SOURCE, Schedule(100, 20.0, 0), lambda share, text: None, on_device=True)
     latencies = {name: tally.latencies() for name, tally in measured.main.tallies.items()}
-    (note,) = sparsity_notes(latencies, seed=0)
-    assert note.startswith("sparseWeights ")
-    assert "against the same engine without it" in note
+    (found,) = sparsity_findings(latencies, seed=0)
+    assert found.message.startswith("sparseWeights ")
+    assert "against the same engine without it" in found.message

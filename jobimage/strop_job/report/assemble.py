@@ -50,7 +50,7 @@ def assemble(run: RunReport, latencies: Mapping[str, Latencies]) -> ReportDocume
     """The document of a run that ended in whatever way."""
     judgement, request = run.judgement, run.request
     verify = run.verify.facts if run.verify else {}
-    timed = run.benchmark.facts if run.benchmark else {}
+    timed = run.benchmarks[0].facts if run.benchmarks else {}
     metric = gather(run.verify, None, None).metric
     return ReportDocument(
         run=_run_facts(run),
@@ -75,8 +75,7 @@ def assemble(run: RunReport, latencies: Mapping[str, Latencies]) -> ReportDocume
         realised_precision=realised_precision(request.spec, target_of(request), verify) or "",
         calibration=list(_calibrations(run)),
         stages=[StageFigure(name=s.name, seconds=s.seconds, cached=s.cached, digest=s.digest) for s in run.stages],
-        warnings=list(run.warnings),
-        notes=list(judgement.notes) if judgement else [],
+        findings=list(run.findings),
         plan=list(run.plan_notes),
         artifact=run.artifact,
         built=run.built,

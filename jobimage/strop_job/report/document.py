@@ -3,6 +3,7 @@
 from pydantic import JsonValue
 
 from strop_api.base import ApiModel
+from strop_api.findings import Finding
 from strop_api.result import Outcome
 from strop_api.status import ArtifactRef, GateStatus, Latency, MetricFigures, Speedup
 
@@ -178,10 +179,8 @@ class ReportDocument(ApiModel):
     """Per static quantize step."""
     stages: list[StageFigure] = []
     """As they ran."""
-    warnings: list[str] = []
-    """Questionable choices."""
-    notes: list[str] = []
-    """What a reader must be told though no gate asked."""
+    findings: list[Finding] = []
+    """What the checks found, worst first."""
     graph: dict[str, JsonValue] = {}
     """Figures of the graph that was compiled, where the engine could not be run: nothing of them is the engine's."""
     plan: list[str] = []

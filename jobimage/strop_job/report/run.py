@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
+from strop_api.findings import Finding
 from strop_api.result import Outcome, RunRequest
 from strop_api.status import ArtifactRef
 from strop_job.judgement.gates import Judgement
@@ -31,10 +32,12 @@ class RunReport:
     sizes: Mapping[str, int] = field(default_factory=dict)
     """Bytes by stage name, of the stages that yield a model: source, graphs, engines."""
     verify: Artifact | None = None
-    benchmark: Artifact | None = None
+    benchmarks: tuple[Artifact, ...] = ()
+    """One for each look at speed."""
     provenance: Mapping[str, JsonValue] = field(default_factory=dict)
     """As published beside the artifact."""
-    warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    """What the checks found, worst first."""
     artifact: ArtifactRef | None = None
     """Present exactly when it was published."""
     built: ArtifactRef | None = None

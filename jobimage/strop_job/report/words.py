@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from strop_api.checks import CATALOGUE
+from strop_api.findings import Severity
 from strop_api.result import Outcome
 from strop_api.status import GateStatus, GateVerdict
 from strop_api.targets import SpeedupOver
@@ -26,9 +28,18 @@ __all__ = ["bytes_text", "microseconds_text", "seconds_text"]
 VERDICTS = {
     GateVerdict.PASSED: ("good", "✓", "Passed"),
     GateVerdict.MISSED: ("bad", "✗", "Missed"),
+    GateVerdict.INCONCLUSIVE: ("bad", "≈", "Inconclusive"),
     GateVerdict.NOT_MEASURED: ("warn", "?", "Not measured"),
 }
 """Tone, sign and word of each verdict: never colour alone."""
+
+SEVERITIES = {
+    Severity.CRITICAL: ("bad", "✗"),
+    Severity.HIGH: ("bad", "!"),
+    Severity.MEDIUM: ("warn", "!"),
+    Severity.LOW: ("", "i"),
+}
+"""Tone and sign of each severity; the word stands beside them."""
 
 HEADLINES = {
     Outcome.PUBLISHED: ("good", "✓", "Published"),
@@ -44,6 +55,7 @@ HEADLINES = {
 
 GATE_NAMES = {
     "compileParity": "Compile parity",
+    "calibration": "Calibration data",
     "metricDrop": "Metric drop",
     "metricMin": "Metric",
     "speedup": "Speed-up",
@@ -90,7 +102,7 @@ def headline(report: ReportDocument) -> Headline:
         why = report.message.removeprefix(BUILT)
         return Headline(tone, sign, "Built, not measured", f"{_sentence(why)} Ready stays false.")
     if report.outcome is Outcome.GATE_MISSED:
-        names = ", ".join(gate_name(g.gate) for g in missed if g.verdict is GateVerdict.MISSED)
+        names = ", ".join(gate_name(g.gate) for g in missed if g.verdict is not GateVerdict.NOT_MEASURED)
         kept = "Nothing was published."
         return Headline(tone, sign, f"{title}: {names}", f"{_sentence(report.message)} {kept}")
     return Headline(tone, sign, title, _sentence(report.message))
@@ -103,7 +115,7 @@ def tiles(report: ReportDocument) -> list[Tile]:
 
 def worst_first(report: ReportDocument) -> list[GateStatus]:
     """What did not pass comes first; otherwise the judgement's own order."""
-    order = (GateVerdict.MISSED, GateVerdict.NOT_MEASURED, GateVerdict.PASSED)
+    order = (GateVerdict.MISSED, GateVerdict.INCONCLUSIVE, GateVerdict.NOT_MEASURED, GateVerdict.PASSED)
     return sorted(report.gates, key=lambda gate: order.index(gate.verdict))
 
 
@@ -115,6 +127,16 @@ def measured(report: ReportDocument) -> list[tuple[str, str]]:
 def gate_name(gate: str) -> str:
     """For people."""
     return GATE_NAMES.get(gate, gate)
+
+
+def check_title(name: str) -> str:
+    """For people; a check that this release does not know is called by its name."""
+    return CATALOGUE[name].title if name in CATALOGUE else name
+
+
+def check_explained(name: str) -> str:
+    """Why it matters; empty for a check that this release does not know."""
+    return CATALOGUE[name].explanation if name in CATALOGUE else ""
 
 
 def pretty(value: Any) -> str:

@@ -22,7 +22,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 def write_report(folder: Path, run: RunReport) -> tuple[Path, Path]:
     """Writes both files into `folder` and returns their paths, HTML first. The same run gives the same bytes."""
-    latencies: dict[str, Latencies] = read_latencies(run.benchmark) if run.benchmark else {}
+    latencies: dict[str, Latencies] = read_latencies(run.benchmarks) if run.benchmarks else {}
     document = assemble(run, latencies)
     html, json = folder / HTML_FILE, folder / JSON_FILE
     json.write_text(document.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n")
@@ -39,11 +39,11 @@ def tells_the_same(kept: bytes, run: RunReport) -> bool:
         earlier = ReportDocument.model_validate_json(kept)
     except ValidationError:
         return False
-    return _timeless(earlier) == _timeless(assemble(run, read_latencies(run.benchmark) if run.benchmark else {}))
+    return _timeless(earlier) == _timeless(assemble(run, read_latencies(run.benchmarks) if run.benchmarks else {}))
 
 
 def _timeless(document: ReportDocument) -> dict[str, Any]:
-    found = document.model_dump(mode="json", exclude={"run": {"finished_at"}, "provenance": {"madeAt"}})
+    found = document.model_dump(mode="json", exclude={"run": {"finished_at"}, "provenance": {"madeAt", "startedAt"}})
     return found | {"stages": [{**stage, "cached": False} for stage in found["stages"]]}
 
 
@@ -86,6 +86,9 @@ def _template() -> "jinja2.Template":
         "shorten": words.shorten,
         "verdict": words.VERDICTS.__getitem__,
         "gate_name": words.gate_name,
+        "severity": words.SEVERITIES.__getitem__,
+        "title_of": words.check_title,
+        "explained": words.check_explained,
     }
     environment.filters.update(filters)
     return environment.get_template("report.html.j2")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from strop_api.checks.spec import FEW_CALIBRATION_SAMPLES
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.result import Outcome, RunRequest
 from strop_api.status import ArtifactRef
@@ -138,9 +139,11 @@ def make_run(tmp_path: Path) -> MakeRun:
             facts={"int8": {"calibration": {"calibrator": "Percentile", "samples": 256, "tensors": ranges(40, name)}}},
             sizes={**sizes, "compile": 23_400_000},
             verify=verify,
-            benchmark=benchmark,
+            benchmarks=(benchmark,),
             provenance={"hardware": {"cpu_model": "AMD EPYC 9V74", "arch": "amd64"}, "versions": {"onnx": "1.23"}},
-            warnings=("step int8: per-tensor weights lose accuracy on encoders; perChannel is usual",),
+            findings=(
+                FEW_CALIBRATION_SAMPLES.finding("spec.data.calibration.samples: 8 samples seldom show the range"),
+            ),
             artifact=ArtifactRef(
                 uri="s3://engines/minilm/0123456789/engine.onnx", digest="sha256:" + "a" * 64, size_bytes=23_400_000
             )

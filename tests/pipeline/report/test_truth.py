@@ -85,7 +85,7 @@ def test_built_not_measured_comes_first_and_states_no_figure(make_run, tmp_path:
     reason = "the engine is for devices of compute capability 8.9, and no NVIDIA driver is visible here"
     built = replace(
         run, outcome=Outcome.NOT_MEASURED, message=f"built, not measured: {reason}", judgement=judgement, verify=None,
-        benchmark=None, artifact=None, built=kept, unmeasured=reason,
+        benchmarks=(), artifact=None, built=kept, unmeasured=reason,
         facts={"check-graph": {"graph": {"fidelity": {"cosine": 0.99}, "computedBy": "ONNX Runtime on a CPU"}}},
     )  # fmt: skip
     text = told(built, tmp_path)

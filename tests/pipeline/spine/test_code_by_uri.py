@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from strop_job.trust.statement import read
+
 SOURCE = dedent("""
     import socket
     from pathlib import Path
@@ -85,8 +87,8 @@ def test_a_module_by_uri_is_exported_behind_bars_and_published(desk):
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert not desk.mark.exists()
     [provenance] = (desk.store / "engines/tiny").glob("*/provenance.json")
-    stages = {stage["name"]: stage for stage in json.loads(provenance.read_text())["stages"]}
-    assert stages["resolve-source"]["digest"] == stages["export"]["madeFrom"]["inputs"]["resolve-source"]
+    seen = read(provenance.read_bytes())
+    assert seen.stage("resolve-source").digest == seen.stage("export").made_from["inputs"]["resolve-source"]
 
 
 @pytest.mark.parametrize("verb", ["plan", "run"])

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 import strop_job.cli
+from strop_job.trust.statement import read
 
 
 def strop(*words, **environment):
@@ -74,12 +76,15 @@ def test_a_run_that_passes_is_published_and_says_where(done):
 def test_provenance_holds_spec_digests_versions_hardware_and_verdicts(done):
     """Nobody could say what a published file is."""
     [path] = (done.store / "engines/tiny").glob("*/provenance.json")
-    found = json.loads(path.read_text())
-    assert found["spec"]["model"]["uri"] == "s3://models/tiny/model.onnx"
-    assert {s["name"] for s in found["stages"]} >= {"resolve-model", "int8", "benchmark"}
-    assert found["versions"]["onnxruntime"]
-    assert found["hardware"]["cpu_model"]
-    assert all(gate["verdict"] == "Passed" for gate in found["gates"])
+    found = read(path.read_bytes())
+    assert found.spec["model"]["uri"] == "s3://models/tiny/model.onnx"
+    assert {s.name for s in found.stages} >= {"resolve-model", "int8", "benchmark"}
+    assert found.versions["onnxruntime"]
+    assert found.hardware["cpu_model"]
+    assert found.gates
+    assert all(gate.verdict == "Passed" for gate in found.gates)
+    assert found.evaluation.runs == 1
+    assert set(found.subjects) >= {"engine.onnx", "onnx/model.onnx", "README.md"}
 
 
 def test_a_second_run_answers_from_records_in_seconds(done):
@@ -100,7 +105,8 @@ def test_a_changed_gate_judges_again_and_measures_nothing(done):
     missed = done.run(lambda spec: spec["gates"].update(size={"max": "1k"}))
     assert missed.returncode == 10
     assert "GateMissed" in missed.stdout
-    assert set((done.store / "strop-records/team/records").iterdir()) == before
+    added = set((done.store / "strop-records/team/records").iterdir()) - before
+    assert [json.loads(record.read_text())["madeFrom"]["kind"] for record in added] in ([], ["AuditGates"])
 
 
 def test_a_run_that_misses_a_gate_publishes_nothing_and_still_reports(desk):
@@ -122,12 +128,12 @@ def test_a_plan_shows_stages_and_what_is_on_record(done, tmp_path, tiny):
 def test_a_plan_lists_everything_that_is_refused(desk):
     """A user would learn of refusals one by one."""
     document = copy.deepcopy(desk.document)
-    document["spec"]["targets"][0] = {"name": "ov", "runtime": "OpenVINO", "accelerator": {}}
-    document["spec"]["output"] |= {"onDelete": "Delete", "formats": ["Engine"]}
+    document["spec"]["targets"][0] = {"name": "ov", "runtime": "OpenVINO", "accelerator": {}, "optional": True}
+    document["spec"]["output"] |= {"formats": ["Engine"]}
     shown = strop("plan", desk.tiny.write(desk.root / "s.yaml", document), "--store", desk.store)
     assert shown.returncode == 13
     assert "spec.targets[0].accelerator" in shown.stderr
-    assert "spec.output.onDelete" in shown.stderr
+    assert "spec.targets[0].optional" in shown.stderr
 
 
 def test_garbage_collection_keeps_what_a_recent_run_needs(done):
@@ -294,8 +300,9 @@ def test_a_full_scratch_volume_is_named(desk):
     scratch.mkdir()
     path = desk.tiny.write(desk.root / "s.yaml", desk.document)
     inner = (
-        f"mount -t tmpfs -o size=16k tmpfs {scratch} || exit 99; "
-        f"{sys.executable} -m strop_job.cli run {path} --store {desk.store} --scratch {scratch}"
+        f"mount -t tmpfs -o size=16k tmpfs {shlex.quote(str(scratch))} || exit 99; "
+        + shlex.join([sys.executable, "-m", "strop_job.cli", "run", *map(str, (path, "--store", desk.store))])
+        + f" --scratch {shlex.quote(str(scratch))}"
     )
     ended = subprocess.run(["unshare", "-rm", "sh", "-c", inner], capture_output=True, text=True)
     if ended.returncode in (1, 99) and "strop" not in ended.stdout:

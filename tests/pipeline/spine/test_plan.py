@@ -22,7 +22,6 @@ from strop_api.targets import (
     Cpu,
     Gates,
     MetricDropGate,
-    OnDelete,
     Output,
     OutputFormat,
     Runtime,
@@ -91,7 +90,6 @@ REFUSED = [
     ),
     ({"steps": [quantize(method=QuantizeMethod.QAT)]}, "spec.steps[0].quantize.method"),
     ({"steps": [quantize(method=QuantizeMethod.AUTO)]}, "spec.steps[0].quantize.method"),
-    ({"output": Output(uri=OUT, on_delete=OnDelete.DELETE)}, "spec.output.onDelete"),
 ]
 
 
@@ -106,7 +104,7 @@ def test_what_this_build_cannot_do_is_refused_with_its_field(plan, changes, fiel
 
 def test_a_refusal_comes_before_anything_is_looked_up(tmp_path, spine):
     """A missing file would hide what is really wrong."""
-    spec = spine.make_spec(output=Output(uri=OUT, on_delete=OnDelete.DELETE))
+    spec = spine.make_spec(steps=[quantize(method=QuantizeMethod.QAT)])
     with pytest.raises(Unsupported):
         make_plan(spine.make_request(spec), Reach(LocalStore(tmp_path / "nowhere")))
 
@@ -350,7 +348,7 @@ def test_the_optimized_graph_is_published_when_it_is_listed(plan):
 def test_questionable_choices_are_warned_of(plan):
     """A user would be surprised afterwards."""
     made = plan(steps=[quantize("half", Precision.FP16, QuantizeMethod.CAST)])
-    assert any("fp16" in warning for warning in made.warnings)
+    assert any("fp16" in found.message for found in made.findings)
 
 
 def test_a_missing_model_is_named_with_its_field(plan, store):
@@ -364,4 +362,5 @@ def test_a_missing_model_is_named_with_its_field(plan, store):
 def test_gates_decide_nothing_but_the_judgement(plan):
     """A changed bound would measure everything again."""
     strict = plan(gates=Gates(metric_drop=MetricDropGate(max_points="0.1")))
-    assert [(s.kind, s.parameters) for s in strict.stages] == [(s.kind, s.parameters) for s in plan().stages]
+    others = [[(s.kind, s.parameters) for s in made.stages if s.kind != "AuditGates"] for made in (strict, plan())]
+    assert others[0] == others[1]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from strop_api.findings import Finding, Severity
 from strop_api.result import Outcome, encode
 from strop_api.status import GateStatus, GateVerdict, Latency, MetricFigures, Speedup
 from strop_job.errors import Evicted
@@ -103,6 +104,6 @@ def test_a_result_with_everything_in_it_fits_the_termination_message(spine):
         message="é" * 4000,
         judgement=judgement,
         rows=[StageRow("s" * 80, 1.0, False, "")] * 64,
-        warnings=["w" * 400] * 20,
+        findings=[Finding(check="c" * 64, severity=Severity.HIGH, message="é" * 256, mend="é" * 160)] * 20,
     )
     assert len(encode(result)) <= 4096

@@ -86,7 +86,8 @@ def test_eviction_while_measuring_keeps_finished_stages_and_the_next_pod_resumes
     with pod(calls=50) as worker:
         code, result = worker.result()
     assert code == 0
-    assert [stage.name for stage in result.stages if not stage.cached] == ["benchmark"]
+    made = [stage.name for stage in result.stages if not stage.cached]
+    assert made == ["audit-gates", "benchmark"]  # both by the number of calls, which changed
 
 
 def test_a_published_run_answers_at_once_though_its_records_are_of_another_machine(pod, tmp_path):
