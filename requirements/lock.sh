@@ -8,7 +8,7 @@ lock() {
   "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
     --no-emit-index-url --no-emit-find-links "$@" --output-file "requirements/$out.lock"
 }
-lock dev pyproject.toml --extra operator --extra job --extra cpu --extra torch --extra openvino --extra inductor --extra rtx --group dev
+lock dev pyproject.toml --extra operator --extra cli --extra job --extra cpu --extra torch --extra openvino --extra inductor --extra rtx --group dev
 lock bootstrap requirements/bootstrap.in --constraints requirements/dev.lock
 lock operator pyproject.toml --extra operator --constraints requirements/dev.lock
 lock worker-cpu pyproject.toml --extra job --extra cpu --extra torch --extra openvino --extra inductor \

@@ -40,17 +40,25 @@ def environment(wheel: Path, tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+def refused(*words: object) -> str:
+    """What a command that must fail says."""
+    done = subprocess.run([str(w) for w in words], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 2, f"{words}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+    return done.stderr
+
+
 def imports(python: Path, *names: str) -> dict[str, bool]:
     """Which of these modules the environment has."""
     code = f"import importlib.util as u; print([bool(u.find_spec(n)) for n in {names!r}])"
     return dict(zip(names, (word == "True" for word in run(python, "-c", code).strip("[]\n").split(", ")), strict=True))
 
 
-def test_the_wheel_holds_the_three_packages_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_holds_the_four_packages_and_nothing_else(wheel: Path) -> None:
     """Broken, the build would skip an absent root in silence, or ship the tests."""
     with zipfile.ZipFile(wheel) as archive:
         tops = {name.split("/")[0] for name in archive.namelist()}
-    assert tops == {"strop_api", "strop_operator", "strop_job", f"{'-'.join(wheel.name.split('-')[:2])}.dist-info"}
+    ours = {"strop_api", "strop_operator", "strop_cli", "strop_job"}
+    assert tops == ours | {f"{'-'.join(wheel.name.split('-')[:2])}.dist-info"}
 
 
 def test_the_operator_runs_without_any_numeric_library(environment: Callable[..., Path]) -> None:
@@ -66,8 +74,25 @@ def test_the_worker_plans_a_run_without_torch_and_without_the_operator(environme
     python = environment("job,cpu", "worker-cpu")
     assert "run" in run(python, "-m", "strop_job.cli", "--help")
     run(python, "-c", "import strop_job.plan, strop_job.pipeline, strop_job.supervisor, strop_job.steps.quantize")
+    assert "--termination-log" in run(python.with_name("strop"), "worker", "--help")
+    assert "pip install 'strop[cli]'" in refused(python.with_name("strop"), "ls")
     have = imports(python, "onnxruntime", "onnx", "minio", "torch", "kopf", "kubernetes")
     assert [name for name, there in have.items() if there] == ["onnxruntime", "onnx", "minio"]
+
+
+def test_the_command_line_speaks_to_a_cluster_without_what_only_a_worker_has(environment: Callable[..., Path]) -> None:
+    """Broken, whoever looks at runs would need gigabytes of other libraries, or the plugin would not be found."""
+    python = environment("cli", "dev")
+    have = imports(python, "kubernetes", "minio", "kopf", "numpy", "onnx", "torch")
+    assert [name for name, there in have.items() if there] == ["kubernetes", "minio"]
+    assert "Usage: kubectl strop status" in run(python.with_name("kubectl-strop"), "status", "--help")
+    assert run(python.with_name("kubectl_complete-strop"), "get-") == "get-engine\n:4\n"
+    every = (
+        "import pkgutil, importlib, strop_cli as p; print([importlib.import_module(f'strop_cli.{m.name}') and m.name"
+    )
+    names = run(python, "-c", f"{every} for m in pkgutil.iter_modules(p.__path__) if m.name != '__main__'])")
+    assert "fetching" in names
+    assert "pip install 'strop[job]'" in refused(python.with_name("strop"), "run", "crds/samples/minilm-int8.yaml")
 
 
 def test_onnxruntime_gpu_without_a_gpu_is_an_error_and_no_silent_fallback(environment: Callable[..., Path]) -> None:

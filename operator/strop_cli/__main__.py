@@ -1,0 +1,5 @@
+"""`python -m strop_cli`."""
+
+from strop_cli.entry import main
+
+main()
