@@ -1,4 +1,4 @@
-"""Progress and health over HTTP: GET only, bounded in size, time and threads. Knows nothing of what runs."""
+"""Progress, health and figures over HTTP: GET only, bounded in size, time and threads. Knows nothing of what runs."""
 
 import socket
 import threading
@@ -9,8 +9,9 @@ from socketserver import ThreadingMixIn
 from types import TracebackType
 from typing import Any, Self
 
-from strop_api.result import HEALTH_PATH, PROGRESS_LIMIT_BYTES, PROGRESS_PATH, ProgressReport
+from strop_api.result import HEALTH_PATH, METRICS_PATH, PROGRESS_LIMIT_BYTES, PROGRESS_PATH, ProgressReport
 from strop_api.status import Progress
+from strop_job.exposition import CONTENT_TYPE, exposition
 
 CONNECTIONS = 8
 """At once; more are closed unanswered."""
@@ -53,9 +54,12 @@ class Board:
 
     def document(self) -> bytes:
         """The report as JSON, at most 8 KiB."""
+        return self.report().model_dump_json(by_alias=True).encode()[:PROGRESS_LIMIT_BYTES]
+
+    def report(self) -> ProgressReport:
+        """What was last published."""
         with self._lock:
-            report = self._report
-        return report.model_dump_json(by_alias=True).encode()[:PROGRESS_LIMIT_BYTES]
+            return self._report
 
 
 class ProgressServer(ThreadingMixIn, HTTPServer):
@@ -114,16 +118,18 @@ class ProgressServer(ThreadingMixIn, HTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """GET /progress and GET /healthz; everything else is 404 or 501."""
+    """GET /progress, /healthz and /metrics; everything else is 404 or 501."""
 
     server: ProgressServer
     timeout = CONNECTION_SECONDS
     server_version, sys_version = "strop", ""
 
     def do_GET(self) -> None:
-        """Answers from the board alone."""
+        """Answers from the board, and for the figures from the kernel's counters."""
         if self.path == PROGRESS_PATH:
             self._answer(HTTPStatus.OK, self.server.board.document(), "application/json")
+        elif self.path == METRICS_PATH:
+            self._answer(HTTPStatus.OK, exposition(self.server.board.report()), CONTENT_TYPE)
         elif self.path == HEALTH_PATH:
             hang = self.server.board.hang()
             status = HTTPStatus.SERVICE_UNAVAILABLE if hang else HTTPStatus.OK
