@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 
 import aiohttp
@@ -17,7 +17,8 @@ from strop_operator import handlers, health
 from strop_operator.cache import Cache
 from strop_operator.client import Access, Client, from_kubeconfig, in_cluster
 from strop_operator.leader import Leader
-from strop_operator.metrics import Metrics, State
+from strop_operator.metrics import Metrics
+from strop_operator.orphans import Orphans
 from strop_operator.progress import Poller
 from strop_operator.queue import DueQueue
 from strop_operator.reconcile import Reconciler
@@ -28,6 +29,8 @@ log = logging.getLogger("strop_operator")
 
 COLLECTED_EACH = 10_000
 """New containers between two looks for garbage cycles. There are few cycles; a look at all facts takes 0.1 s."""
+ENDING_SECONDS = 10.0
+"""kopf, once it has closed its connections, ends within this; it waits 5 s for its own tasks."""
 TLS_SECONDS = 0.25
 """What TLS connections need to say goodbye; aiohttp does not wait for it."""
 
@@ -48,7 +51,7 @@ async def operate(settings: Settings) -> None:
         watches = Watches(handlers.all_paths(settings.namespaces), lambda: _doubt(cache, queue))
         leading.append(watches)
         metrics.leading()
-        metrics.watch(lambda: _states(cache), watches.ages, lambda: len(queue))
+        metrics.watch(cache, watches.ages, lambda: len(queue))
         await _serve(settings, access, Reconciler(settings, client, cache, queue, watches, metrics), leader)
     finally:
         await server.cleanup()
@@ -60,10 +63,13 @@ async def operate(settings: Settings) -> None:
 async def _serve(settings: Settings, access: Access, reconciler: Reconciler, leader: Leader | None) -> None:
     """Run kopf, the workers and the poller; when kopf ends, everything does."""
     poller = Poller(reconciler.cache, reconciler.queue, settings.progress_poll)
+    orphans = Orphans(reconciler.client, reconciler.cache, reconciler.queue, settings.orphan_patience)
     tasks = [asyncio.create_task(reconciler.work()) for _ in range(settings.workers)]
     tasks.append(asyncio.create_task(poller.run()))
+    tasks.append(asyncio.create_task(orphans.run(reconciler.watches)))
     tasks.append(asyncio.create_task(reconciler.watch_fallback_policy()))
     opened: list[aiohttp.ClientSession] = []
+    tasks.append(asyncio.create_task(_end_with_kopf(opened)))
     keeping = asyncio.create_task(leader.keep()) if leader is not None else None
     try:
         await kopf.operator(
@@ -83,6 +89,16 @@ async def _serve(settings: Settings, access: Access, reconciler: Reconciler, lea
             await leader.release()
         for session in opened:
             await session.close()
+
+
+async def _end_with_kopf(opened: list[aiohttp.ClientSession]) -> None:
+    """End the process when kopf has given up and does not come to its end: after an error in a watch it may wait for
+    ever for a new login, deaf, with the Lease held and everything looking well."""
+    while not any(session.closed for session in opened):  # noqa: ASYNC110 - aiohttp tells of no event
+        await asyncio.sleep(1)
+    await asyncio.sleep(ENDING_SECONDS)
+    log.critical("kopf has closed its connections and does not end: ending")
+    os._exit(1)
 
 
 async def _interruptible(wait: Callable[[], Coroutine[None, None, None]]) -> bool:
@@ -112,11 +128,6 @@ def _doubt(cache: Cache, queue: DueQueue) -> None:
     cache.doubtful |= set(cache.resources)
     for key in cache.resources:
         queue.put(key)
-
-
-def _states(cache: Cache) -> Iterator[State]:
-    for fact in cache.resources.values():
-        yield fact.namespace, fact.name, fact.reason, fact.ready
 
 
 def main() -> None:

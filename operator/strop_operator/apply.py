@@ -53,7 +53,7 @@ async def apply(client: Client, cache: Cache, seen: Observed, decision: Decision
     patched = await _patch(client, cache, seen, status.dump(composed))
     # After the patch: what the Job used up is then known for good, and a stale look at the resource stops nothing.
     if decision.action is Action.STOP and decision.job is not None:
-        await _stop(client, cache, decision.job)
+        await stop_job(client, cache, decision.job)
     return Applied(decision, patched, composed)
 
 
@@ -164,7 +164,7 @@ async def _set_finalizer(client: Client, cache: Cache, seen: Observed, *, hold: 
         cache.put_resource(resource_fact(answer))
 
 
-async def _stop(client: Client, cache: Cache, job: JobFact) -> None:
+async def stop_job(client: Client, cache: Cache, job: JobFact) -> None:
     """Delete this very Job, and its pods with it: a bare DELETE would leave the pod running."""
     options = {"propagationPolicy": "Background", "preconditions": {"uid": job.uid}}
     try:

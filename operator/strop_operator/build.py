@@ -164,7 +164,7 @@ def _pod(spec: ModelOptimizationSpec, target: Target, grant: Grant) -> Node:
         "serviceAccountName": worker.service_account_name,
         "priorityClassName": worker.priority_class_name,
         "runtimeClassName": worker.runtime_class_name,
-        "nodeSelector": dict(worker.node_selector) | _node_labels(target),
+        "nodeSelector": dict(worker.node_selector) | target.node_labels,
         "affinity": _affinity(target),
         "tolerations": [toleration(t) for t in worker.tolerations],
         "imagePullSecrets": [{"name": name} for name in grant.image.pull_secrets],
@@ -279,13 +279,6 @@ def _resources(spec: ModelOptimizationSpec, target: Target, policy: Optimization
     if target.accelerator is not None:
         joined["limits"][target.accelerator.resource] = str(target.accelerator.count)
     return {name: amounts for name, amounts in joined.items() if amounts}
-
-
-def _node_labels(target: Target) -> dict[str, str]:
-    labels: dict[str, str] = {} if target.cpu is None else {"kubernetes.io/arch": target.cpu.arch}
-    if target.accelerator is not None and target.accelerator.product is not None:
-        labels["nvidia.com/gpu.product"] = target.accelerator.product
-    return labels
 
 
 def _affinity(target: Target) -> Node:

@@ -24,9 +24,17 @@ REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
 class ApiError(Exception):
     """The API server's refusal."""
 
-    def __init__(self, status: int, reason: str, message: str, causes: tuple[str, ...] = ()) -> None:
+    def __init__(self, status: int, reason: str, message: str, causes: tuple[str, ...] = (), about: str = "") -> None:
         super().__init__(f"HTTP {status} {reason}: {message}")
         self.status, self.reason, self.message, self.causes = status, reason, message, causes
+        self.about = about
+        """Name of the object that is spoken of."""
+
+    @property
+    def missing(self) -> bool:
+        """Whether there is no such object. An API server that has just started does not serve our kinds for a moment:
+        its 404 then names no object, and says nothing of any."""
+        return self.status == 404 and bool(self.about)
 
     @property
     def in_ending_namespace(self) -> bool:
@@ -97,7 +105,12 @@ def _load_certificate(tls: ssl.SSLContext, user: Mapping[str, str]) -> None:
             tls.load_cert_chain(certificate, key)
 
 
-def open_session(access: Access, limit: int, traces: list[aiohttp.TraceConfig] | None = None) -> aiohttp.ClientSession:
+def open_session(
+    access: Access,
+    limit: int,
+    traces: list[aiohttp.TraceConfig] | None = None,
+    *middlewares: aiohttp.ClientMiddlewareType,
+) -> aiohttp.ClientSession:
     """A session with at most `limit` connections that signs each request with the token of the moment."""
 
     async def sign(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -105,9 +118,9 @@ def open_session(access: Access, limit: int, traces: list[aiohttp.TraceConfig] |
             request.headers["Authorization"] = f"Bearer {token}"
         return await handler(request)
 
-    connector = aiohttp.TCPConnector(limit=limit, ssl=access.tls)
+    connector, chain = aiohttp.TCPConnector(limit=limit, ssl=access.tls), (*middlewares, sign)
     agent = {"User-Agent": "strop-operator"}
-    return aiohttp.ClientSession(connector=connector, headers=agent, middlewares=(sign,), trace_configs=traces)
+    return aiohttp.ClientSession(connector=connector, headers=agent, middlewares=chain, trace_configs=traces)
 
 
 class Client:
@@ -176,8 +189,9 @@ class Client:
 def _refusal(status: int, text: bytes) -> ApiError:
     try:
         said = from_json(text, cache_strings="keys")
-        causes = (said.get("details") or {}).get("causes") or []
-        reasons = tuple(str(cause.get("reason", "")) for cause in causes)
-        return ApiError(status, str(said.get("reason", "")), str(said.get("message", ""))[:2000], reasons)
+        details = said.get("details") or {}
+        reasons = tuple(str(cause.get("reason", "")) for cause in details.get("causes") or [])
+        message, about = str(said.get("message", ""))[:2000], str(details.get("name", ""))
+        return ApiError(status, str(said.get("reason", "")), message, reasons, about)
     except (ValueError, AttributeError, TypeError):
         return ApiError(status, "", text[:500].decode(errors="replace"))

@@ -5,12 +5,12 @@ from dataclasses import replace
 from strop_api.failures import PolicyAction
 from strop_api.reasons import Reason
 from strop_api.status import ConditionType, ModelOptimizationStatus, TargetVerdict
-from strop_operator.decision import RESYNC_SECONDS, Action, Check, Decision, ask, wait
+from strop_operator.decision import APPEAR_SECONDS, RESYNC_SECONDS, Action, Check, Decision, ask, patience, wait
 from strop_operator.drift import at_rest
 from strop_operator.facts import PodFact
 from strop_operator.farewell import farewell, held, wants_holding
 from strop_operator.observe import Look, Observed
-from strop_operator.pods import Ending, describe, ending, explain, stuck
+from strop_operator.pods import Ending, describe, ending, explain, last_words, stuck
 from strop_operator.policy import Grant, Refusal
 
 MAX_EVICTIONS = 20
@@ -20,8 +20,6 @@ KEEP_FAILED_SECONDS = 3600
 """Without `ttlSecondsAfterFinished` a published run's Job goes at once; another's stays a while: its log is read."""
 FOLLOW_SECONDS = 5.0
 """A Job follows the end of its last pod within this: what it says then is the next thing worth a write."""
-APPEAR_SECONDS = 5.0
-"""A Job's pod appears within this, or the Job's Events say why not."""
 START_SECONDS = 30.0
 """A scheduled pod's container starts within this, or the pod's Events say why not."""
 REPLACED_SECONDS = 10.0
@@ -115,7 +113,9 @@ def finished(seen: Observed) -> Decision | None:
     job = seen.job
     if job is None or job.live:
         return None
-    how = ending(job, seen.job_pods, seen.spec.targets[0].name if seen.spec is not None else job.target)
+    spec = seen.spec
+    target, output = (spec.targets[0].name, spec.output.uri) if spec is not None else (job.target, None)
+    how = ending(job, seen.job_pods, target, output)
     if how.result is None and Look.JOBS not in seen.looked:
         return Decision(Action.LOOK, look=Look.JOBS)
     lost = job.lost + 1
@@ -152,21 +152,43 @@ def evicted_too_often(seen: Observed) -> Decision | None:
     return Decision(Action.SETTLE, Reason.EVICTED_TOO_OFTEN, message, ending=Ending(Reason.EVICTED_TOO_OFTEN, message))
 
 
+def held_back(seen: Observed) -> Decision | None:
+    """The Job is there and may not run: Kueue has not let it in yet, or has taken it back for another."""
+    if (job := seen.job) is None or not job.suspended:
+        return None
+    if any(pod.live for pod in seen.job_pods):
+        return wait(Reason.QUEUED, "the Job is suspended again; its pod is ending", 10.0)
+    if (age := seen.now - job.created_at) >= APPEAR_SECONDS and (look := ask(seen, Look.EVENTS)) is not None:
+        return look
+    words = f": {seen.warning}" if seen.warning else ""
+    message = f"the Job is suspended; Kueue starts it when its queue has room{words}"
+    return wait(Reason.QUEUED, message, max(patience(age), APPEAR_SECONDS))
+
+
+def outgrown(seen: Observed) -> Decision | None:
+    """The last attempt used up its storage too. The Job would go on for ever: it sees only that the worker left."""
+    if seen.job is None or not seen.job_pods or (pod := seen.job_pods[-1]).phase != "Failed":
+        return None
+    row = explain(pod)
+    if row.pod_reason is None or _retries_left(seen):
+        return None
+    message = describe(row, pod, None, seen.run_id)
+    return Decision(Action.SETTLE, row.reason, message, ending=Ending(row.reason, message))
+
+
 def no_pod(seen: Observed) -> Decision | None:
-    """The Job is there and no pod: it waits in a queue, or its pods are refused."""
+    """The Job may run and has no pod: its pods are refused."""
     job = seen.job
     if job is None or seen.job_pods:
         return None
-    if job.suspended:
-        return wait(Reason.QUEUED, "the Job is suspended; Kueue starts it when its queue has room")
     age = seen.now - job.created_at
     if age < APPEAR_SECONDS:
         return wait(Reason.LAUNCHED, launched(seen), APPEAR_SECONDS - age)
     if Look.EVENTS not in seen.looked:
         return Decision(Action.LOOK, look=Look.EVENTS)
     if seen.warning:
-        return wait(Reason.POD_REFUSED, seen.warning, 15.0)
-    return wait(Reason.LAUNCHED, launched(seen), 15.0)
+        return wait(Reason.POD_REFUSED, seen.warning, patience(age))
+    return wait(Reason.LAUNCHED, launched(seen), patience(age))
 
 
 def retrying(seen: Observed) -> Decision | None:
@@ -185,6 +207,14 @@ def _goes_on(seen: Observed, pod: PodFact) -> bool:
     # Exit code 137 ends the Job whatever killed it; unless it was for memory we ask again: see `finished`.
     row = explain(pod)
     return _retries_left(seen) if row.action is PolicyAction.COUNT else row.action is PolicyAction.IGNORE
+
+
+def leaving(seen: Observed) -> Decision | None:
+    """The newest pod is disrupted and has not ended: on a node that is lost nobody can say when it will, and nothing
+    follows it before."""
+    if seen.job is None or not (pod := seen.job_pods[-1]).deleting or pod.disrupted is None:
+        return None
+    return wait(Reason.RETRYING, f"{describe(explain(pod), pod, None, seen.run_id)}; pod {pod.name} has not ended yet")
 
 
 def starting(seen: Observed) -> Decision | None:
@@ -256,8 +286,8 @@ def launch(seen: Observed) -> Decision:
 
 
 CHECKS: tuple[Check, ...] = (
-    deleted, to_be_held, settled, superseded, finished, suspended, evicted_too_often, no_pod, retrying, starting,
-    running, unreadable, refused, conflicting, unseen, first_held, queued, launch,
+    deleted, to_be_held, settled, superseded, finished, suspended, evicted_too_often, outgrown, held_back, no_pod,
+    retrying, leaving, starting, running, unreadable, refused, conflicting, unseen, first_held, queued, launch,
 )  # fmt: skip
 
 
@@ -275,4 +305,4 @@ def _keep_seconds(seen: Observed, reason: Reason) -> float:
 
 def _last_words(seen: Observed) -> str:
     pod = next((p for p in reversed(seen.job_pods) if not p.live), None)
-    return describe(explain(pod), pod, None, seen.run_id) if pod is not None else "the pod is gone"
+    return last_words(pod, seen.run_id) if pod is not None else "the pod is gone"

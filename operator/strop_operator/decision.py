@@ -11,6 +11,8 @@ from strop_operator.observe import Look, Observed
 from strop_operator.pods import Ending
 
 RESYNC_SECONDS = 300.0
+APPEAR_SECONDS = 5.0
+"""A Job's pod appears within this, or the Job's Events say why not."""
 
 
 class Action(StrEnum):
@@ -72,6 +74,12 @@ Check = Callable[[Observed], Decision | None]
 def wait(reason: Reason | None, message: str = "", again_after: float | None = RESYNC_SECONDS) -> Decision:
     """Nothing to do but to say how things stand."""
     return Decision(Action.WAIT, reason, message, again_after)
+
+
+def patience(age: float) -> float:
+    """After how many seconds to ask again why a Job of this age has no pod: ever later, since a pod is told of at once.
+    A quota may be full for days, for hundreds of Jobs."""
+    return min(max(15.0, age / 2), RESYNC_SECONDS)
 
 
 def ask(seen: Observed, look: Look) -> Decision | None:

@@ -1,6 +1,7 @@
 """Writes Kubernetes Events at transitions that a person would want to read of."""
 
 import logging
+import re
 from collections.abc import Iterator
 
 from strop_api import API_VERSION
@@ -24,6 +25,7 @@ WARNING = STALLED | {
 FINDINGS, CHECK_FAILED, LEFT = "Findings", "DriftCheckFailed", "ArtifactsLeft"
 """Reasons of Events that are no reasons of conditions."""
 MESSAGE_LIMIT = 1000
+WORKLOAD = re.compile(r"Created Workload: [a-z0-9-]+/([a-z0-9.-]+)$")
 
 
 def event(fact: ResourceFact, reason: str, message: str, now: float, identity: str) -> Json:
@@ -88,6 +90,32 @@ def _grave(status: ModelOptimizationStatus) -> str:
     """What the checks found that a person should not overlook, in one line."""
     grave = [found for found in status.findings if found.severity in (Severity.CRITICAL, Severity.HIGH)]
     return "; ".join(f"{found.severity} {found.check}: {found.message}" for found in grave)
+
+
+def newest(events: list[Json]) -> str:
+    """Reason and words of the last of some Events; empty when there is none."""
+    if not events:
+        return ""
+    last = max(events, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
+    return steady(f"{last.get('reason', '')}: {last.get('message', '')}")[:1024]
+
+
+def by_kueue(event: Json) -> bool:
+    """Whether Kueue said so, and not Kubernetes' own controller of Jobs."""
+    said_by = event.get("reportingComponent") or (event.get("source") or {}).get("component") or ""
+    return event["involvedObject"].get("kind") == "Workload" or "kueue" in said_by
+
+
+def workload(events: list[Json]) -> str:
+    """Name of the Workload that Kueue has made of a Job, from what it says of the Job; empty when it says nothing."""
+    made = (WORKLOAD.search(event.get("message", "")) for event in events if event.get("reason") == "CreatedWorkload")
+    return next((found[1] for found in made if found is not None), "")
+
+
+def steady(message: str) -> str:
+    """Words of a controller without the part of a pod's name that is another at each attempt: every change of a message
+    is a write of the status."""
+    return re.sub(r'(pods "[^"]*-)[a-z0-9]{5}"', r'\1…"', message)
 
 
 async def write(client: Client, body: Json) -> None:

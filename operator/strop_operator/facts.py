@@ -54,6 +54,12 @@ class ResourceFact:
     finalizers: tuple[str, ...] = ()
     abandoned: bool = False
     """Its artifacts are let be when it goes."""
+    stale: str = ""
+    """The reason of Stale, while that is true."""
+    speedup: float | None = None
+    """Of the last run, as its summary says."""
+    drop: float | None = None
+    """Loss of the metric in points, of the last run."""
 
     @property
     def key(self) -> Key:
@@ -167,9 +173,10 @@ def timestamp(at: float) -> str:
 
 def resource_fact(body: Body) -> ResourceFact:
     """A ModelOptimization's facts."""
-    meta, conditions = body["metadata"], (body.get("status") or {}).get("conditions") or []
-    annotations = meta.get("annotations") or {}
-    ready: Body = next((c for c in conditions if c.get("type") == "Ready"), {})
+    meta, status = body["metadata"], body.get("status") or {}
+    annotations, summary = meta.get("annotations") or {}, status.get("summary") or {}
+    conditions: dict[str, Body] = {c.get("type"): c for c in status.get("conditions") or []}
+    ready, stale = conditions.get("Ready", {}), conditions.get("Stale", {})
     return ResourceFact(
         namespace=shared(meta["namespace"]),
         name=meta["name"],
@@ -185,6 +192,9 @@ def resource_fact(body: Body) -> ResourceFact:
         ready=ready.get("status") == "True",
         finalizers=tuple(shared(name) for name in meta.get("finalizers") or ()),
         abandoned=annotations.get(ABANDON_ANNOTATION) == "true",
+        stale=shared(stale.get("reason", "")) if stale.get("status") == "True" else "",
+        speedup=_figure(summary.get("speedup", "").removesuffix("x")),
+        drop=_figure(summary.get("drop", "")),
     )
 
 
@@ -280,6 +290,13 @@ def _true(status: Body) -> list[Body]:
 
 def _count(text: str, otherwise: int) -> int:
     return int(text) if text.isdecimal() and text.isascii() and len(text) < 10 else otherwise
+
+
+def _figure(text: str) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
 
 
 def packed(value: object) -> bytes:

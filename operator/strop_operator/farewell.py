@@ -9,9 +9,8 @@ from strop_api.errands import ErrandKind
 from strop_api.reasons import Reason
 from strop_api.targets import OnDelete
 from strop_operator import paths
-from strop_operator.decision import Action, Decision, ask, wait
+from strop_operator.decision import APPEAR_SECONDS, Action, Decision, ask, patience, wait
 from strop_operator.errands import answer, failing
-from strop_operator.facts import JobFact
 from strop_operator.observe import Look, Observed
 from strop_operator.policy import Refusal
 
@@ -66,7 +65,7 @@ def unseen(seen: Observed) -> Decision | None:
 
 def cleaned(seen: Observed) -> Decision | None:
     """A clean-up has ended: well, or it is tried again after a while."""
-    if (job := _newest(seen)) is None or job.live:
+    if (job := seen.clean_up) is None or job.live:
         return None
     if not (problem := failing(job, answer(job, seen.errand_pods))):
         return Decision(Action.RELEASE)
@@ -78,10 +77,17 @@ def cleaned(seen: Observed) -> Decision | None:
 
 
 def cleaning(seen: Observed) -> Decision | None:
-    """A clean-up is at work."""
-    if (job := _newest(seen)) is None or not job.live:
+    """A clean-up is at work, or its pod is refused: then Kubernetes tries again by itself."""
+    if (job := seen.clean_up) is None or not job.live:
         return None
-    return wait(*_said(seen, job.attempt), again_after=None)
+    reason, message = _said(seen, job.attempt)
+    if any(pod.job_uid == job.uid for pod in seen.errand_pods):
+        return wait(reason, message, again_after=None)
+    if (age := seen.now - job.created_at) < APPEAR_SECONDS:
+        return wait(reason, message, APPEAR_SECONDS - age)
+    if (look := ask(seen, Look.EVENTS)) is not None:
+        return look
+    return wait(reason, f"{message}: {seen.warning}" if seen.warning and reason else message, patience(age))
 
 
 def hindered(seen: Observed) -> Decision | None:
@@ -98,7 +104,7 @@ def hindered(seen: Observed) -> Decision | None:
 
 def clean_up(seen: Observed) -> Decision:
     """Nothing runs any more: what was published can go."""
-    job = _newest(seen)
+    job = seen.clean_up
     attempt = job.attempt + 1 if job is not None else 1
     return Decision(Action.ERRAND, *_said(seen, attempt), errand=ErrandKind.CLEAN_UP, attempt=attempt)
 
@@ -114,12 +120,6 @@ def ending_namespace(seen: Observed) -> Decision:
 def refused(message: str) -> Decision:
     """The API server does not take the Job."""
     return wait(Reason.CLEAN_UP_FAILED, f"the clean-up's Job is refused: {message}; {HINT}", 60.0)
-
-
-def _newest(seen: Observed) -> JobFact | None:
-    """The clean-up that was tried last."""
-    found = [job for job in seen.errands if job.errand == ErrandKind.CLEAN_UP and not job.deleting]
-    return max(found, key=lambda job: job.attempt, default=None)
 
 
 def _said(seen: Observed, attempt: int) -> tuple[Reason | None, str]:

@@ -106,7 +106,7 @@ def _authenticate(
 
     @kopf.on.login(registry=handlers)
     async def login(**_: Any) -> kopf.AiohttpSession:
-        session = open_session(access, KOPF_CONNECTIONS, [reconciler.watches.trace()])
+        session = open_session(access, KOPF_CONNECTIONS, [reconciler.watches.trace()], reconciler.watches.forgive)
         opened.append(session)
         return kopf.AiohttpSession(server=access.server, aiohttp_session=session)
 

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pydantic import ValidationError
 
 from strop_api import API_VERSION
+from strop_api.errands import ErrandKind
 from strop_api.findings import Finding
 from strop_api.identity import HASH_VERSION, run_id, spec_hash
 from strop_api.optimization import KIND, ModelOptimizationSpec
@@ -91,6 +92,20 @@ class Observed:
         return tuple(p for p in self.pods if self.job is not None and p.job_uid == self.job.uid)
 
     @property
+    def clean_up(self) -> JobFact | None:
+        """The clean-up that was tried last."""
+        found = [job for job in self.errands if job.errand == ErrandKind.CLEAN_UP and not job.deleting]
+        return max(found, key=lambda job: job.attempt, default=None)
+
+    @property
+    def waited_for(self) -> str:
+        """UID of what should be at work: the newest pod of the Job, or the Job when it has none; of a clean-up the
+        Job, since it is asked about only without a pod."""
+        if self.fact.deleting:
+            return self.clean_up.uid if self.clean_up is not None else ""
+        return self.job_pods[-1].uid if self.job_pods else self.job.uid if self.job is not None else ""
+
+    @property
     def run(self) -> RunStatus | None:
         """What is recorded of the wanted run."""
         run = self.status.run
@@ -109,7 +124,8 @@ class Observed:
         known = Spent(run.failures, run.lost, run.spent_seconds) if run is not None else NOTHING_SPENT
         if self.job is None:
             return known
-        failures = self.job.failures + sum(counted(pod) for pod in self.job_pods)
+        # A pod that ends because its Job is suspended has not failed: Kubernetes does not count it either.
+        failures = self.job.failures + (0 if self.job.suspended else sum(counted(pod) for pod in self.job_pods))
         return Spent(max(known.failures, failures), max(known.lost, self.job.lost), self.job.seconds)
 
 
@@ -170,7 +186,7 @@ def _status(data: bytes) -> ModelOptimizationStatus:
 def _by_another_rule(seen: Observed, run: RunStatus, wanted: str, hash_: str) -> tuple[str, str]:
     """Hashed by another release, or not readable by this one: the spec is the same as long as its generation is."""
     said_of = run.observed_generation if run.observed_generation is not None else seen.status.observed_generation
-    same = said_of == seen.fact.generation and run.rerun == seen.fact.rerun
+    same = said_of == seen.fact.generation and seen.fact.rerun in ("", run.rerun)
     return (run.id, run.spec_hash) if same else (wanted, hash_)
 
 
@@ -220,6 +236,8 @@ def _identified(seen: Observed) -> Observed:
     wanted = run_id(fact.uid, hash_, fact.rerun) if known.spec is not None else ""
     if run is not None and (known.spec is None or run.hash_version != HASH_VERSION):
         wanted, hash_ = _by_another_rule(seen, run, wanted, hash_)
+    elif run is not None and run.rerun and not fact.rerun and run.spec_hash == hash_:
+        wanted = run.id  # to take the annotation away is not to ask again
     return replace(
         seen, spec=known.spec, spec_hash=hash_, run_id=wanted, problem=known.problem, findings=known.findings
     )

@@ -64,12 +64,13 @@ def _ran_out(pod: PodFact) -> bool:
     return any(result.outcome is Outcome.OUT_OF_MEMORY for result in _results(pod.termination))
 
 
-def ending(job: JobFact, pods: tuple[PodFact, ...], target: str) -> Ending:
-    """What became of a Job that is terminal. `pods` are its own, oldest first."""
+def ending(job: JobFact, pods: tuple[PodFact, ...], target: str, output_uri: str | None = None) -> Ending:
+    """What became of a Job that is terminal. `pods` are its own, oldest first; without an `output_uri` it is not known
+    where it was to publish."""
     pod = next((p for p in reversed(pods) if not p.live), None)
     result = read_result(pod, job.run_id) if pod is not None else None
     if job.ended == "Complete":
-        return _completed(result, target)
+        return _completed(result, target, output_uri)
     for row in TABLE:
         if row.job_reason is not None and row.job_reason == job.end_reason:
             return Ending(row.reason, job.end_message or row.cause)
@@ -80,16 +81,16 @@ def ending(job: JobFact, pods: tuple[PodFact, ...], target: str) -> Ending:
     return _failed(job, pod, result)
 
 
-def _completed(result: Result | None, target: str) -> Ending:
+def _completed(result: Result | None, target: str, output_uri: str | None) -> Ending:
     """Only a result that is whole and consistent is believed: exit code 0 promises a published artifact."""
     if result is None:
         return Ending(Reason.RESULT_LOST, "the Job completed, but its result was not seen", lost=True)
-    if problem := _unbelievable(result, target):
+    if problem := _unbelievable(result, target, output_uri):
         return Ending(Reason.WORKER_FAILED, f"the worker's result contradicts itself: {problem}")
     return Ending(Reason.PUBLISHED, result.message or "every gate passed; the artifact is published", result)
 
 
-def _unbelievable(result: Result, target: str) -> str:
+def _unbelievable(result: Result, target: str, output_uri: str | None) -> str:
     if result.outcome is not Outcome.PUBLISHED:
         return f"exit code 0 with outcome {result.outcome}"
     reported = result.target
@@ -97,17 +98,27 @@ def _unbelievable(result: Result, target: str) -> str:
         return f"it does not speak of target {target}"
     if reported.verdict is not TargetVerdict.PUBLISHED or reported.artifact is None:
         return "published, without an artifact"
+    if output_uri is not None and not reported.artifact.uri.startswith(f"{output_uri.rstrip('/')}/"):
+        return f"published, but not below {output_uri}"
     missed = [g.gate for g in reported.gates if g.verdict is not GateVerdict.PASSED]
     return f"published, though gates did not pass: {', '.join(missed)}" if missed else ""
 
 
 def _failed(job: JobFact, pod: PodFact, result: Result | None) -> Ending:
-    row = explain(pod)
-    if result is not None and (_contradicts(result, pod) or _boasts(result)):
-        result = None
+    row, result = explain(pod), _believed(result, pod)
     # 137 ends the Job for memory's sake; other causes of a SIGKILL deserve the attempts they were promised.
     early = job.end_reason == "PodFailurePolicy" and row.action is PolicyAction.COUNT
     return Ending(row.reason, describe(row, pod, result, job.run_id), result, retry=early)
+
+
+def _believed(result: Result | None, pod: PodFact) -> Result | None:
+    """What a failed pod says, unless how it ended says otherwise."""
+    return None if result is None or _contradicts(result, pod) or _boasts(result) else result
+
+
+def last_words(pod: PodFact, run_id: str) -> str:
+    """Why a pod ended that another may follow."""
+    return describe(explain(pod), pod, _believed(read_result(pod, run_id), pod), run_id)
 
 
 def _contradicts(result: Result, pod: PodFact) -> bool:
@@ -136,6 +147,8 @@ def describe(row: Failure, pod: PodFact, result: Result | None, run_id: str) -> 
         return f"killed for memory{during}: raise spec.worker.resources.limits.memory{limit and ', now' + limit[3:]}"
     if pod.disrupted is not None:
         return f"{row.cause}{during}: {pod.disrupted or 'no reason given'}"
+    if row.pod_reason is not None:
+        return f"{row.cause}{during}: {pod.message or pod.reason}: raise spec.worker.scratch"
     if pod.reason:
         return f"{row.cause}{during}: {pod.message or pod.reason}"
     cause = "the worker failed" if row is ANYTHING_ELSE else row.cause
@@ -147,7 +160,15 @@ def describe(row: Failure, pod: PodFact, result: Result | None, run_id: str) -> 
 def read_result(pod: PodFact, run_id: str) -> Result | None:
     """The result in a termination message; None when there is none, it is malformed, or of another run."""
     result = next(_results(pod.termination), None)
-    return result if result is not None and result.run_id == run_id else None
+    return result if result is not None and result.run_id == run_id and not _strays(result) else None
+
+
+def _strays(result: Result) -> bool:
+    """Whether an address climbs out of the folder that it begins with: no worker of ours writes such a one."""
+    target = result.target
+    refs = (target.artifact, target.built) if target is not None else ()
+    told = [result.report or "", *(ref.uri for ref in refs if ref is not None)]
+    return any(part in (".", "..") for uri in told for part in uri.partition("://")[2].split("/"))
 
 
 def _results(termination: str) -> Iterator[Result]:

@@ -10,15 +10,16 @@ from strop_api.status import ConditionType
 from strop_operator import paths
 from strop_operator.apply import Applied, apply
 from strop_operator.cache import Cache
-from strop_operator.client import ApiError, Client
+from strop_operator.client import ApiError, Client, Json
 from strop_operator.decide import decide
 from strop_operator.decision import Action, Decision
-from strop_operator.events import LEFT, event, event_at_home, remarks, write
+from strop_operator.events import LEFT, by_kueue, event, event_at_home, newest, remarks, workload, write
 from strop_operator.facts import JobFact, Key, ResourceFact, job_fact, pod_fact, policy_fact, resource_fact
 from strop_operator.metrics import Metrics
 from strop_operator.observe import Look, Observed, observe
 from strop_operator.queue import DueQueue
 from strop_operator.settings import Settings
+from strop_operator.tally import Tally
 from strop_operator.watches import Watches
 
 FALLBACK_SECONDS = 60.0
@@ -38,6 +39,9 @@ class Reconciler:
     metrics: Metrics
     started_at: float = field(default_factory=time.time)
     _told_progress: dict[Key, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._tally = Tally(self.metrics)
 
     async def work(self) -> None:
         """One worker: takes keys for ever, as soon as everything has been listed. No error ends it."""
@@ -88,6 +92,7 @@ class Reconciler:
         seen, decision = judged
         due = time.monotonic() - self._told_progress.get(key, float("-inf")) >= self.settings.progress_patch
         applied = await apply(self.client, self.cache, seen, decision, progress_due=due)
+        self._tally.add(key, seen, applied)
         if applied.patched:
             await self._report(key, seen, applied)
         if applied.decision.left:
@@ -115,7 +120,8 @@ class Reconciler:
             if decision.action is not Action.LOOK or decision.look is None:
                 return seen, decision
             if decision.look is Look.EVENTS:
-                warning = await self._newest_warning(seen)
+                held_back = seen.job is not None and seen.job.suspended and not seen.fact.deleting
+                warning = await (self._words_of_the_queue(seen) if held_back else self._newest_warning(seen))
             elif decision.look is Look.JOBS:
                 await self._look_at_jobs(seen.fact.namespace, seen.fact.uid)
             else:
@@ -126,7 +132,7 @@ class Reconciler:
         try:
             self.cache.put_resource(resource_fact(await self.client.get(paths.resource(*key))))
         except ApiError as error:
-            if error.status != 404:
+            if not error.missing:
                 raise
             if (fact := self.cache.resources.get(key)) is not None:
                 self.cache.drop_resource(fact)
@@ -154,7 +160,7 @@ class Reconciler:
             try:
                 self.cache.put_policy(policy_fact(await self.client.get(paths.policy(place))), time.time())
             except ApiError as error:
-                if error.status not in (403, 404):
+                if error.status != 403 and not error.missing:
                     raise
                 self.cache.drop_policy(place, time.time())
 
@@ -170,12 +176,19 @@ class Reconciler:
 
     async def _newest_warning(self, seen: Observed) -> str:
         """The newest warning about the pod, or about the Job that has none."""
-        uid = seen.job_pods[-1].uid if seen.job_pods else seen.job.uid if seen.job is not None else ""
-        found = await self.client.get(
-            paths.events(seen.fact.namespace), fieldSelector=f"involvedObject.uid={uid},type=Warning", limit="50"
-        )
-        events = sorted(found["items"], key=lambda e: e.get("lastTimestamp") or e.get("eventTime") or "")
-        return f"{events[-1].get('reason', '')}: {events[-1].get('message', '')}"[:1024] if events else ""
+        return newest(await self._events(seen, f"involvedObject.uid={seen.waited_for},type=Warning"))
+
+    async def _words_of_the_queue(self, seen: Observed) -> str:
+        """The newest of what Kueue says of the Job, or of the Workload that it has made of it."""
+        found = await self._events(seen, f"involvedObject.uid={seen.waited_for}")
+        if name := workload(found):
+            found += await self._events(seen, f"involvedObject.kind=Workload,involvedObject.name={name}")
+        return newest([event for event in found if by_kueue(event)])
+
+    async def _events(self, seen: Observed, about: str) -> list[Json]:
+        answer = await self.client.get(paths.events(seen.fact.namespace), fieldSelector=about, limit="500")
+        found: list[Json] = answer["items"]
+        return found
 
     async def _report(self, key: Key, seen: Observed, applied: Applied) -> None:
         """After a status patch: the Event, the figures, the log."""
@@ -186,9 +199,6 @@ class Reconciler:
             return
         if decision.reason is not before:
             log.info("%s/%s: %s: %s", *key, decision.reason, decision.message)
-        if decision.ending is not None and seen.spec is not None:
-            started = seen.job.created_at if seen.job is not None else now
-            self.metrics.run_ended(seen.spec.targets[0].runtime, decision.reason, now - started)
         for reason, message in remarks(seen.status, decision, applied.status):
             await write(self.client, event(seen.fact, reason, message, now, self.settings.identity))
 
@@ -214,5 +224,6 @@ class Reconciler:
     def forget(self, key: Key) -> None:
         """The resource is gone."""
         self.queue.forget(key)
+        self._tally.forget(key)
         self._told_progress.pop(key, None)
         self._call_next(key[0])

@@ -31,6 +31,8 @@ class Settings:
     """Between two looks at one worker's progress."""
     progress_patch: float = 30.0
     """Least time between two status patches that only tell progress."""
+    orphan_patience: float = 30.0
+    """How long a Job may outlive its resource before it is deleted; Kubernetes' garbage collector comes first."""
     identity: str = "strop"
     """Who holds the Lease."""
     log_level: str = "INFO"
@@ -56,6 +58,7 @@ def parse(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> 
     add("--workers", type=int, default=int(given("STROP_WORKERS", "16")))
     add("--progress-poll-seconds", type=float, default=float(given("STROP_PROGRESS_POLL_SECONDS", "10")))
     add("--progress-patch-seconds", type=float, default=float(given("STROP_PROGRESS_PATCH_SECONDS", "30")))
+    add("--orphan-seconds", type=float, default=float(given("STROP_ORPHAN_SECONDS", "30")))
     add("--log-level", default=given("STROP_LOG_LEVEL", "INFO"), choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     args = parser.parse_args(words)
     return Settings(
@@ -67,6 +70,7 @@ def parse(words: Sequence[str], environment: Mapping[str, str] = os.environ) -> 
         workers=args.workers,
         progress_poll=args.progress_poll_seconds,
         progress_patch=args.progress_patch_seconds,
+        orphan_patience=args.orphan_seconds,
         identity=f"{given('POD_NAME') or socket.gethostname()}_{uuid.uuid4().hex[:8]}",
         log_level=args.log_level,
     )

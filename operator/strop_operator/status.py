@@ -116,7 +116,7 @@ def _of_run(seen: Observed, decision: Decision, job: JobFact | None) -> ModelOpt
     run = _run(seen, decision, job)
     new = before.run is None or before.run.id != run.id
     update: dict[str, Any] = {"run": run}
-    if seen.spec is not None:
+    if seen.spec is not None and run.finished_at is None:  # those of a run that has ended stay
         update["findings"] = _findings(seen.findings)
     if new or (before.run is not None and before.run.finished_at is not None and run.finished_at is None):
         update |= {"targets": [], "stages": [], "report": None, "checked_at": None, "check_failures": None}

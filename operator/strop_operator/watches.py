@@ -51,6 +51,25 @@ class Watches:
         trace.on_request_end.append(self._on_answer)
         return trace
 
+    async def forgive(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """To be put into the session that kopf uses: at answers that pass it would end, and the process with it.
+
+        A list whose next page has expired is begun anew; a kind that is not served, since the API server has only just
+        started, is asked for again after a while.
+        """
+        answer = await handler(request)
+        if answer.status not in (404, 410) or request.url.path not in self._alive:
+            return answer
+        if answer.status == 404:
+            answer.release()
+            raise aiohttp.ClientConnectionError(f"{request.url.path} is not served")
+        if "watch" not in request.url.query:
+            answer.release()
+            raise aiohttp.ClientPayloadError(f"the list of {request.url.path} has expired")
+        return answer
+
     async def _on_answer(
         self, _session: aiohttp.ClientSession, _context: SimpleNamespace, params: aiohttp.TraceRequestEndParams
     ) -> None:

@@ -5,17 +5,38 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from cluster_parts import SYSTEM, Kubelet, Namespace, Operator, eventually, install
 
 from cluster import ControlPlane
+from cluster.control_plane import CONTROLLERS
+
+AUDIT = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata", "userGroups": [f"system:serviceaccounts:{SYSTEM}"]}, {"level": "None"}],
+}
+"""Who asked for what, and whether it was allowed; of the operator's accounts alone."""
 
 
 @pytest.fixture(scope="session")
-def plane() -> Iterator[ControlPlane]:
-    with ControlPlane() as plane:
+def audit_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the API server writes down what the operator asks for, one JSON document a line."""
+    return tmp_path_factory.mktemp("audit") / "audit.log"
+
+
+@pytest.fixture(scope="session")
+def plane(audit_log: Path) -> Iterator[ControlPlane]:
+    policy = audit_log.with_name("policy.yaml")
+    policy.write_text(yaml.safe_dump(AUDIT))
+    flags = (f"--audit-policy-file={policy}", f"--audit-log-path={audit_log}")
+    # Quotas are refused by the API server; what they hold is counted, and freed, by a controller.
+    controllers = (*CONTROLLERS, "resourcequota-controller")
+    with ControlPlane(controllers=controllers, apiserver_flags=flags) as plane:
         yield plane
 
 
@@ -40,6 +61,7 @@ def operator(shared_operator: Operator) -> Iterator[Operator]:
     """The shared operator, running; its log is shown when the test fails."""
     if shared_operator.process is None:
         shared_operator.start()
+    eventually("it is ready", lambda: shared_operator.get("/readyz")[0] == 200)
     yield shared_operator
     print(shared_operator.log[-6000:])
 

@@ -29,6 +29,7 @@ DONE = job(ended="Complete", ended_at=NOW - 5)
 FAILED = job(ended="Failed", end_reason="PodFailurePolicy", ended_at=NOW - 5)
 GOOD = pod(phase="Succeeded", exit_code=0, termination=result(RUN))
 POD_AT_WORK = pod(phase="Running", scheduled=True)
+OUTGROWN = pod(phase="Failed", reason="Evicted", message="EmptyDir exceeds its limit", exit_code=42)
 REFUSED = Refusal(Reason.NOT_ALLOWED, "spec.worker.queueName: no")
 NO_POLICY = Refusal(Reason.NO_POLICY, "none")
 LAUNCH, STOP, WAIT, SETTLE, LOOK = Action.LAUNCH, Action.STOP, Action.WAIT, Action.SETTLE, Action.LOOK
@@ -119,6 +120,10 @@ TABLE_OF_DECISIONS: dict[str, ROW] = {
     ),
     "starting": ({"jobs": (job(),), "pods": (pod(),)}, WAIT, Reason.LAUNCHED),
     "running": ({"jobs": (job(),), "pods": (POD_AT_WORK,)}, WAIT, Reason.RUNNING),
+    "on a node that is lost": (
+        {"jobs": (job(),), "pods": (replace(POD_AT_WORK, deleting=True, disrupted="Taint manager: NoExecute taint"),)},
+        WAIT, Reason.RETRYING,
+    ),
     "running, and the policy is gone": (
         {"jobs": (job(),), "pods": (POD_AT_WORK,), "grant": NO_POLICY}, WAIT, Reason.RUNNING,
     ),
@@ -140,6 +145,10 @@ TABLE_OF_DECISIONS: dict[str, ROW] = {
     "a disruption, no retry left": (
         {"jobs": (job(),), "pods": (pod(phase="Failed", disrupted="drained"),), "spec": spec(retries=0)},
         WAIT, Reason.RETRYING,
+    ),
+    "outgrew its volumes": ({"jobs": (job(),), "pods": (OUTGROWN,)}, WAIT, Reason.RETRYING),
+    "outgrew its volumes for the last time": (
+        {"jobs": (job(),), "pods": (OUTGROWN,), "spec": spec(retries=0)}, SETTLE, Reason.DISK_FULL,
     ),
     "killed, the Job does not know yet": (
         {"jobs": (job(),), "pods": (pod(phase="Failed", exit_code=137, exit_reason="Error"),)}, WAIT, Reason.RETRYING,

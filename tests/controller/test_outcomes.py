@@ -245,6 +245,17 @@ def test_an_outcome_of_a_later_worker_fails_with_the_workers_own_words() -> None
     assert (decision.reason, decision.message) == (Reason.WORKER_FAILED, "spec.model.uri: its licence forbids this")
 
 
+def test_a_retry_tells_in_the_workers_words_what_it_is_for() -> None:
+    """A worker that stood still, or found no store, knows more than its exit code says."""
+    desk = Desk()
+    desk.judge()
+    said = result(RUN, "Failed", message="no progress in stage compile for 900 s, at most 900 s were expected")
+    desk.cache.put_pod(pod(job_uid="job-False", phase="Failed", exit_code=1, termination=said, ended_at=NOW))
+    decision = desk.judge()
+    assert decision.reason is Reason.RETRYING
+    assert "no progress in stage compile" in decision.message
+
+
 def test_a_claimed_failure_does_not_speak_for_another_exit_code() -> None:
     """Only what no outcome of this release stands for may be one of a later."""
     desk = Desk()
@@ -254,6 +265,24 @@ def test_a_claimed_failure_does_not_speak_for_another_exit_code() -> None:
     decision = desk.judge()
     assert decision.reason is Reason.GATE_MISSED
     assert "not so" not in decision.message
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("s3://engines/digits-of-another/engine.onnx", Reason.WORKER_FAILED),
+        ("s3://engines/digits/../../strop-records/team/blob", Reason.RESULT_LOST),
+    ],
+)
+def test_an_engine_that_lies_elsewhere_is_not_believed(uri: str, reason: Reason) -> None:
+    """A worker runs other people's code: it could have another's object, or a record, called verified."""
+    desk = Desk()
+    desk.judge()
+    said = json.loads(result(RUN))
+    said["target"]["artifact"]["uri"] = uri
+    desk.ends(pod(phase="Succeeded", exit_code=0, termination=json.dumps(said)), ended="Complete")
+    assert desk.judge().reason is reason
+    assert desk.status.targets == []
 
 
 FOUND = [
@@ -279,6 +308,19 @@ def test_findings_are_told_worst_first_with_what_mends_them() -> None:
     assert [reason for reason, _ in events] == ["Published", "Findings"]
     assert "calibration-range" in events[1][1]
     assert "half-precision" not in events[1][1]
+
+
+def test_findings_stay_while_the_job_of_a_run_that_ended_is_kept() -> None:
+    """A failed run's Job is kept for an hour, and each look at it would replace what the worker found."""
+    desk = Desk()
+    desk.judge()
+    said = result(RUN, "GateMissed", findings=FOUND)
+    desk.ends(pod(phase="Failed", exit_code=10, termination=said), ended="Failed", end_reason="PodFailurePolicy")
+    assert desk.judge().reason is Reason.GATE_MISSED
+    found = desk.status.findings
+    assert {f["check"] for f in FOUND} <= {f.check for f in found}
+    assert desk.judge().action is Action.WAIT
+    assert desk.status.findings == found
 
 
 def test_a_flood_of_findings_keeps_the_worst() -> None:

@@ -154,6 +154,35 @@ def test_a_rerun_annotation_runs_a_settled_resource_again_once(namespace: Namesp
 
     eventually("settled", settled)
     eventually("cleaned up again", lambda: not namespace.job_list())
+    again = namespace.get()["status"]["run"]
+    for token in (None, "today"):
+        namespace.api.merge(path, {"metadata": {"annotations": {"strop.dev/rerun": token}}})
+        namespace.api.merge(path, {"spec": {"retries": 5 if token else 6}})
+        generation = namespace.get()["metadata"]["generation"]
+
+        def noticed(generation: int = generation) -> bool:
+            return bool(namespace.get()["status"]["observedGeneration"] == generation)
+
+        eventually("noticed", noticed)
+        assert namespace.get()["status"]["run"] == again | {"observedGeneration": generation}
+        assert not namespace.job_list()
+
+
+def test_only_so_many_former_runs_are_remembered_newest_first(namespace: Namespace, kubelet: Kubelet) -> None:
+    """Somebody who tries a hundred settings would otherwise fill etcd."""
+    namespace.create(runsHistoryLimit=2)
+    ended: list[str] = []
+    for seed in range(1, 5):
+        pod = eventually("a pod of another run", lambda: (p := namespace.pod()) and run_of(p) not in ended and p)
+        kubelet.ends(pod, 0, result(run_of(pod)))
+        namespace.reason("Published")
+        assert [past["id"] for past in namespace.get()["status"].get("runs", [])] == ended[-1:-3:-1]
+        ended.append(run_of(pod))
+        eventually("cleaned up", lambda: not namespace.job_list())
+        namespace.change(seed=seed, **({"runsHistoryLimit": 0} if seed == 4 else {}))
+    pod = eventually("the last pod", lambda: (p := namespace.pod()) and run_of(p) not in ended and p)
+    kubelet.runs(pod)
+    assert "runs" not in namespace.reason("Running")
 
 
 @pytest.mark.parametrize("phase", ["launched", "running", "published"])

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 import warnings
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -40,6 +40,8 @@ class Fault(StrEnum):
     STALE = "the next event is followed by the one before it"
     LATE = "the next event comes late"
     LIST_GONE = "the next list is refused with 410"
+    NOT_SERVED = "the next list is refused with 404: the API server does not serve the kind yet"
+    WATCH_FAILED = "the next watch is told of an error"
 
 
 ON_WRITES = (Fault.KILL_BEFORE_WRITE, Fault.KILL_AFTER_WRITE, Fault.CONFLICT, Fault.BROKEN, Fault.ANSWER_LOST)
@@ -48,7 +50,9 @@ REFUSALS = {
     Fault.BROKEN: (500, "InternalError"),
     Fault.THROTTLED: (429, "TooManyRequests"),
     Fault.LIST_GONE: (410, "Expired"),
+    Fault.NOT_SERVED: (404, "NotFound"),
 }
+ERRORS = {Fault.WATCH_GONE: (410, "Expired"), Fault.WATCH_FAILED: (500, "InternalError")}
 
 
 @dataclass
@@ -70,6 +74,8 @@ class Proxy:
     kill: Callable[[], None] = lambda: None
     """Ends the operator without a word."""
     writes: list[Seen] = field(default_factory=list)
+    asked: Counter[str] = field(default_factory=Counter)
+    """Requests of all kinds but watches, by method and path."""
     busy_at: float = 0.0
     """When the last write went through, or is going."""
 
@@ -120,6 +126,10 @@ class Proxy:
         """Nothing more is to happen."""
         self._faults.clear()
 
+    def healed(self) -> bool:
+        """Whether all that was planned has happened."""
+        return not self._faults
+
     def quiet(self, seconds: float) -> bool:
         """Whether nothing was written for so long, and nothing is under way."""
         return self._under_way == 0 and time.monotonic() - self.busy_at >= seconds
@@ -163,9 +173,10 @@ class Proxy:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         if request.query.get("watch") == "true":
             return await self._watch(request)
+        self.asked[f"{request.method} {request.path}"] += 1
         lease = "/leases" in request.path
         writes = request.method != "GET" and not lease
-        lists = (Fault.LIST_GONE,) if "limit" in request.query else ()
+        lists = (Fault.LIST_GONE, Fault.NOT_SERVED) if "limit" in request.query else ()
         fault = None if lease else self._take(Fault.THROTTLED, Fault.SLOW, *(ON_WRITES if writes else lists))
         if writes:
             self.busy_at = time.monotonic()
@@ -203,10 +214,11 @@ class Proxy:
         if task is not None:
             self._watches.add(task)
         try:
-            if self._take(Fault.WATCH_GONE):
+            if (fault := self._take(*ERRORS)) is not None:
                 await response.prepare(request)
-                gone = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "code": 410}
-                await response.write(json.dumps({"type": "ERROR", "object": gone}).encode() + b"\n")
+                code, reason = ERRORS[fault]
+                told = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code}
+                await response.write(json.dumps({"type": "ERROR", "object": told}).encode() + b"\n")
                 return response
             await self._stream(request, response)
         except (asyncio.CancelledError, ConnectionError, aiohttp.ClientError):
