@@ -15,11 +15,11 @@ from strop_api.findings import Finding, Severity
 from strop_api.result import Outcome, Result
 from strop_api.status import GateVerdict, Progress, TargetStatus
 from strop_api.targets import SpeedupOver
+from strop_job.conclude import Finished
 from strop_job.judgement.comparison import Row
 from strop_job.judgement.figures import bytes_text, seconds_text
 from strop_job.judgement.headline import PHRASES, speed_text
 from strop_job.judgement.statistics import Interval
-from strop_job.pipeline import Finished
 from strop_job.plan import Plan
 from strop_job.progress import Event, Update
 from strop_job.records import Record
@@ -31,6 +31,7 @@ VERDICT_STYLES = {
     GateVerdict.INCONCLUSIVE: "red",
     GateVerdict.NOT_MEASURED: "yellow",
 }
+SEVERITY_STYLES = {Severity.CRITICAL: "bold red", Severity.HIGH: "red", Severity.MEDIUM: "yellow", Severity.LOW: "dim"}
 PLAIN_SECONDS = 5.0
 """Without a terminal: between two lines of the same stage."""
 BAR_WIDTH = 28
@@ -90,8 +91,8 @@ def live_line(progress: Progress) -> Text:
     )
     if progress.message:
         line.append(f"  {progress.message}")
-    if progress.remaining_seconds is not None:
-        line.append(f"  about {seconds_text(progress.remaining_seconds)} left", "dim")
+    if seconds := progress.remaining_seconds:
+        line.append(f"  about {seconds_text(seconds) if seconds >= 60 else f'{seconds} s'} left", "dim")
     return line
 
 
@@ -107,7 +108,7 @@ def show_finished(console: Console, finished: Finished, paths: Sequence[tuple[st
             console.print(line, soft_wrap=True, highlight=False)
         console.print()
         console.print(gate_table(finished.result.target))
-        console.print()
+    console.print()
     show_findings(console, finished.result.findings)
     show_verdict(console, finished.result)
     built = finished.result.target is not None and finished.result.target.built is not None
@@ -138,14 +139,17 @@ def show_plan(console: Console, plan: Plan, rows: Sequence[tuple[Stage, Record |
 
 
 def show_findings(console: Console, findings: Iterable[Finding]) -> None:
-    """A line each: how bad, which check, what was seen, and what would mend it."""
-    for found in findings:
-        style = "bold red" if found.severity in (Severity.CRITICAL, Severity.HIGH) else "yellow"
-        mend = f" → {found.mend}" if found.mend else ""
-        line = Text.assemble(
-            (found.severity.value, style), (f" {found.check}: ", "dim"), found.message, (mend, "italic")
-        )
-        console.print(line, soft_wrap=True)
+    """How bad, which check, what was seen, and on lines of its own what would mend it; nothing without findings."""
+    listed = list(findings)
+    if not listed:
+        return
+    table = _table("finding", "in words")
+    for found in listed:
+        mend = f"\n→ {found.mend}" if found.mend else ""
+        words = Text.assemble((found.check, "bold"), f": {found.message}", (mend, "dim"))
+        table.add_row(Text(found.severity.value, SEVERITY_STYLES[found.severity]), words)
+    console.print(table)
+    console.print()
 
 
 def stage_table(finished: Finished) -> Table:

@@ -78,6 +78,10 @@ class Tracker:
         self._began = self._told = 0.0
         self._percent, self._silence = 0, WHOLE_SECONDS
 
+    def expect(self, weight: float) -> None:
+        """A stage more than was planned will be done."""
+        self._total += weight
+
     def check(self) -> None:
         """Raises Evicted once the reporter says to stop."""
         if self._reporter.stopping():
@@ -138,7 +142,7 @@ class Tracker:
         """Seconds left at the pace so far; what came from records says nothing about the pace."""
         worked = self._worked + share * self._weight
         left = self._total - self._passed - share * self._weight
-        if worked < LEAST_SHARE * (worked + left):
+        if worked <= 0 or worked < LEAST_SHARE * (worked + left):
             return None
         seconds = self._worked_seconds + (self._clock() - self._began if self._weight else 0.0)
         return max(0, round(left * seconds / worked))

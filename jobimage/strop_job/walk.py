@@ -137,12 +137,15 @@ class Walk:
     def adopt(self, keys: Mapping[str, str]) -> bool:
         """Goes on with these records, by stage, whatever machine made them; False, and nothing, if one is lost."""
         taken: dict[str, Done] = {}
-        looked = (look for look in self.plan.looks if look.name in keys)
+        looked = [look for look in self.plan.looks if look.name in keys]
         for stage in (*self.plan.stages, *looked):
             record = self.shop.records.find(keys[stage.name]) if stage.name in keys else None
             if record is None:
                 return False
             taken[stage.name] = Done(stage, record, cached=True, seconds=record.seconds)
+        for look in looked:
+            if look.name not in self.done:
+                self.tracker.expect(look.weight)
         for name, done in taken.items():
             if name not in self.done:
                 self.tracker.cached(name, done.stage.weight, done.seconds)

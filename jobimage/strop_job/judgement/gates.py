@@ -6,7 +6,7 @@ passes. All must pass, so no correction for the number of gates is needed (an in
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from strop_api.base import quantity
 from strop_api.findings import Finding
@@ -30,7 +30,7 @@ from strop_job.judgement.headline import (
     speedup_figures,
 )
 from strop_job.judgement.metric import metric_drop, metric_min
-from strop_job.judgement.speed import LOOKED_AT_AGAIN, latency, speedup
+from strop_job.judgement.speed import LOOKED_AT_AGAIN, latency, out_of_reach, speedup
 from strop_job.judgement.statistics import LEVEL
 from strop_job.judgement.truth import compile_parity, fidelity, realised_precision
 from strop_job.judgement.verdicts import unmeasured, verdict
@@ -56,6 +56,8 @@ class Judgement:
     """Where the engine lives: resident on a processor, else on the device."""
     findings: tuple[Finding, ...] = ()
     """What a reader must be told though no gate asked, such as "not faster"."""
+    out_of_reach: frozenset[str] = frozenset()
+    """Gates that are inconclusive and would be after every look."""
 
     @property
     def outcome(self) -> Outcome:
@@ -113,15 +115,28 @@ def judge_evidence(spec: ModelOptimizationSpec, target: Target, seen: Evidence) 
             ),
             *sparsity_findings(seen.latencies, spec.seed),
         ),
+        out_of_reach=frozenset(out_of_reach(case)),
     )
+
+
+def not_reached(judgement: Judgement, gate: str) -> Judgement:
+    """Of a run that ended at `gate`, before there was an engine: whatever has no figure has it for that."""
+    words = f"not reached: the run ended at the gate on {gate}"
+    gates = [
+        unmeasured(status.gate, words) if status.verdict is GateVerdict.NOT_MEASURED else status
+        for status in judgement.gates
+    ]
+    return replace(judgement, gates=gates)
 
 
 def undecided(judgement: Judgement) -> bool:
-    """Whether another look at latency may decide: all that does not pass are gates on speed that are inconclusive."""
+    """Whether another look at latency may decide: all that does not pass are gates on speed that are inconclusive.
+
+    Not where one of them would stay so after every look that is left: time is then better spent on asking for less.
+    """
     open_ = [gate for gate in judgement.gates if gate.verdict is not GateVerdict.PASSED]
-    return bool(open_) and all(
-        gate.verdict is GateVerdict.INCONCLUSIVE and gate.gate in LOOKED_AT_AGAIN for gate in open_
-    )
+    may_pass = LOOKED_AT_AGAIN - judgement.out_of_reach
+    return bool(open_) and all(gate.verdict is GateVerdict.INCONCLUSIVE and gate.gate in may_pass for gate in open_)
 
 
 def _speed_is_said(verdicts: list[GateStatus]) -> bool:

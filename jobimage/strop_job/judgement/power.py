@@ -48,6 +48,7 @@ WANTED = 0.8
 WARNED = 0.5
 """A lossless model that passes less often is worth a warning."""
 MOST_SAMPLES = 10_000_000
+USUAL_CONFIDENCE = "95%"
 CELLS, NORMAL_FROM = 400, 1000
 """Numbers of discordant samples looked at; those from which on a fair coin is as good as normal (to 0.1%)."""
 
@@ -66,6 +67,8 @@ class Margin:
 
     def keeps(self, lost: float, gained: float, samples: float) -> bool:
         """Whether the gate passes such counts; as the gate itself decides, without looking for the interval's end."""
+        if self.relative and self.bound >= 1:  # nothing loses more than all
+            return True
         if self.relative:
             both = self.right * samples - lost
             if self.level is None:
@@ -162,7 +165,18 @@ def drop_power(spec: ModelOptimizationSpec, samples: int) -> Power | None:
         return None
     margin = _margin(gate)
     passes = tuple((share, lossless_power(margin, samples, share)) for share in SHOWN)
-    return Power("metricDrop", samples, passes, samples_needed(margin, DISCORDANT, WANTED))
+    needed = samples_needed(margin, DISCORDANT, WANTED) if gate.confidence is None else samples_advised(gate)
+    return Power("metricDrop", samples, passes, needed)
+
+
+def samples_advised(gate: MetricDropGate, discordant: float = DISCORDANT) -> int | None:
+    """Samples with which a lossless model passes in WANTED of runs; a gate without confidence is taken to have 95%.
+
+    `discordant` is the share of samples that it answers otherwise. The one source of such figures, before a run and
+    after it. None when MOST_SAMPLES would not do.
+    """
+    asked = gate if gate.confidence is not None else gate.model_copy(update={"confidence": USUAL_CONFIDENCE})
+    return samples_needed(_margin(asked), discordant, WANTED)
 
 
 def power_findings(spec: ModelOptimizationSpec, samples: int, groups: int | None = None) -> list[Finding]:
@@ -195,7 +209,7 @@ def _unknown(spec: ModelOptimizationSpec, samples: int) -> Iterator[Finding]:
     if gate is not None and gate.confidence is not None and metric not in ZERO_ONE:
         yield GATE_POWER_UNKNOWN.finding(
             f"metricDrop: how often a model that lost nothing passes on {samples:,} samples depends on how much "
-            f"{metric.value} varies between the two models, which nothing tells before they are measured"
+            f"{metric.value} differs between the two models from sample to sample; this run's interval will tell it"
         )
 
 

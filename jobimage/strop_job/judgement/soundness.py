@@ -20,8 +20,11 @@ from strop_job.judgement.case import asked_precision
 from strop_job.judgement.classes import agreement, effective_classes
 from strop_job.judgement.evidence import Evidence, MetricEvidence
 from strop_job.judgement.figures import bytes_text, metric_text, percent_text, points_text
-from strop_job.judgement.losses import loss_points
+from strop_job.judgement.losses import loss_points, loss_relative, paired_counts
+from strop_job.judgement.power import DISCORDANT, USUAL_CONFIDENCE, WANTED, samples_advised
+from strop_job.judgement.ruined import ruined
 from strop_job.judgement.statistics import LEVEL, Interval, Ints, normal_quantile
+from strop_job.judgement.verdicts import level_for
 from strop_job.stages import Artifact
 
 DEFAULT_POINTS = "1.0"
@@ -185,21 +188,47 @@ def _margin(gate: MetricDropGate, metric: MetricEvidence) -> float:
 
 
 def too_few_samples(look: Look) -> Iterator[Finding]:
-    """The interval of the loss reaches further than the loss that is asked about. Names how many samples would do."""
+    """The interval of the loss has the bound inside, and reaches further than it. Names how many samples would do."""
     metric, gate = look.metric, look.drop
-    if metric is None or gate is None:
+    if metric is None or gate is None or _decided(look, metric, gate):
         return
     interval, margin = loss_points(metric, LEVEL, look.spec.seed), _margin(gate, metric) * 100
     if interval is None or margin <= 0:
         return
     reach = (interval.high - interval.low) / 2
     if reach > margin:
-        needed = _rounded_up(metric.samples * (reach / margin) ** 2)
         yield checks.FEW_EVALUATION_SAMPLES.finding(
             f"{metric.samples:,} samples tell the loss of {metric.name} to within {points_text(reach)} points, and the "
-            f"gate asks about {points_text(margin)}; about {needed:,} would",
+            f"gate asks about {points_text(margin)}; {_enough(metric, gate, reach / margin)}",
             severity=Severity.HIGH if reach > 3 * margin else None,
         )
+
+
+def _decided(look: Look, metric: MetricEvidence, gate: MetricDropGate) -> bool:
+    """Whether the bound lies outside the interval that the gate is held against."""
+    level = level_for(gate.confidence, "metricDrop")
+    if gate.max_relative is not None:
+        interval, bound = loss_relative(metric, level, look.spec.seed), percent(gate.max_relative)
+    else:
+        interval, bound = loss_points(metric, level, look.spec.seed), float(gate.max_points or 0)
+    return interval is not None and not interval.low <= bound < interval.high
+
+
+def _enough(metric: MetricEvidence, gate: MetricDropGate, times: float) -> str:
+    """How many samples would do: of right and wrong answers as the power of a gate is reckoned, else as it scales."""
+    counts = paired_counts(metric)
+    if counts is None or metric.groups is not None:
+        return f"about {_rounded_up(metric.samples * times**2):,} such samples would"
+    _, lost, gained, samples = counts
+    differ = max(DISCORDANT, (lost + gained) / samples)
+    needed = samples_advised(gate, differ)
+    if needed is None:
+        return "no number would do"
+    sure = gate.confidence or USUAL_CONFIDENCE
+    return (
+        f"{WANTED:.0%} of lossless models show it at {sure} confidence with about {needed:,} samples, if "
+        f"{percent_text(differ)} of their answers differ"
+    )
 
 
 def _rounded_up(count: float) -> int:
@@ -228,6 +257,11 @@ def collapsed(look: Look) -> Iterator[Finding]:
     yield checks.COLLAPSED.finding(
         f"the engine answers {most}; its answers are spread over {left:.1f} classes, the original's over {spread:.1f}"
     )
+
+
+def ruined_by_quantization(look: Look) -> Iterator[Finding]:
+    """Outputs far from the original's and a metric that surely fell, after a step that quantizes."""
+    yield from ruined(look.spec, look.target, look.seen, look.metric)
 
 
 def suspiciously_better(look: Look) -> Iterator[Finding]:
@@ -285,6 +319,7 @@ CHECKS: tuple[Check, ...] = (
     constant_passes,
     too_few_samples,
     collapsed,
+    ruined_by_quantization,
     suspiciously_better,
     hardly_realised,
     larger,

@@ -79,23 +79,56 @@ def _by_point(asked: _Asked, measured: Latencies) -> GateStatus:
     return verdict(asked.name, passed, interval.point, asked.bound, message, interval)
 
 
-def _by_bound(asked: _Asked, measured: Latencies, case: Case, confidence: str) -> GateStatus:
+def out_of_reach(case: Case) -> Iterator[str]:
+    """Percentiles with a confidence that would have no bound even after every look, were all calls like those so far.
+
+    A bound needs a number of calls (`calls_needed`, times how many weigh as one), and each look has only so many.
+    """
+    gate, measured = case.gates.latency, case.seen.latencies.get(Variant.OPTIMIZED)
+    if gate is None or gate.confidence is None or measured is None:
+        return
+    for asked in _asked(gate):
+        if _few_rounds(measured) is None and _needed(asked, measured, case, gate.confidence) > _most(measured, case):
+            yield asked.name
+
+
+def _needed(asked: _Asked, measured: Latencies, case: Case, confidence: str) -> int:
+    level = level_for(confidence, "latency", case.seen.looks, case.max_looks)
+    return bounded_quantile(measured, asked.share, level).needed
+
+
+def _most(measured: Latencies, case: Case) -> int:
+    """Calls that all looks would have together."""
+    return len(measured.microseconds) * case.max_looks // case.seen.looks
+
+
+def _few_rounds(measured: Latencies) -> str | None:
+    """Why there is no bound, in words; None where there can be one."""
     rounds = len(np.unique(measured.rounds))
-    if rounds < LEAST_ROUNDS:
-        words = f"only {rounds} rounds fitted into spec.benchmark.maxSeconds, and {LEAST_ROUNDS} are needed"
-        return unmeasured(asked.name, words)
+    if rounds >= LEAST_ROUNDS:
+        return None
+    return f"only {rounds} rounds fitted into spec.benchmark.maxSeconds, and {LEAST_ROUNDS} are needed"
+
+
+def _by_bound(asked: _Asked, measured: Latencies, case: Case, confidence: str) -> GateStatus:
+    if lacking := _few_rounds(measured):
+        return unmeasured(asked.name, lacking)
     level = level_for(confidence, "latency", case.seen.looks, case.max_looks)
     found = bounded_quantile(measured, asked.share, level)
-    words = _bound_words(asked, found, len(measured.microseconds), confidence) + _looks(case, asked=True)
+    words = _bound_words(asked, found, measured, case) + _looks(case, asked=True)
     point, sure = found.interval.point, found.interval.high <= asked.bound
     return verdict(asked.name, point <= asked.bound, point, asked.bound, words, found.interval, sure=sure)
 
 
-def _bound_words(asked: _Asked, found: Bounded, calls: int, confidence: str) -> str:
+def _bound_words(asked: _Asked, found: Bounded, measured: Latencies, case: Case) -> str:
     point, high = found.interval.point, found.interval.high
+    confidence = case.gates.latency.confidence if case.gates.latency else None
     shown = f"{asked.words} {microseconds_text(point)}"
     if math.isinf(high):
-        needs = f"a bound at {confidence} confidence needs about {found.needed:,} calls like these, not {calls:,}"
+        calls, most = len(measured.microseconds), _most(measured, case)
+        hopeless = case.max_looks > 1 and found.needed > most
+        there = f"and all {case.max_looks} looks have {most:,}" if hopeless else f"not {calls:,}"
+        needs = f"a bound at {confidence} confidence needs about {found.needed:,} calls like these, {there}"
         return f"{shown} {_side(point, asked)}; {needs}"
     return f"{shown}: at {confidence} confidence at most {microseconds_text(high)}, which {_side(high, asked)}"
 

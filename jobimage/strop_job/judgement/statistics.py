@@ -91,7 +91,7 @@ def paired_ratio(both: int, lost: int, gained: int, samples: int, level: float =
         raise ValueError("a ratio over a proportion of zero")
     z, point = normal_quantile(level), (both + gained) / (both + lost)
     counts = (both, lost, gained, samples)
-    low = _bisect(lambda ratio: ratio_score(*counts, ratio) - z, 1e-9, max(point, 1e-9))
+    low = 0.0 if point == 0 else _bisect(lambda ratio: ratio_score(*counts, ratio) - z, 1e-9, point)
     high = _bisect(lambda ratio: ratio_score(*counts, ratio) + z, max(point, 1e-9), max(100.0, 100 * point))
     return Interval(point, low, high)
 

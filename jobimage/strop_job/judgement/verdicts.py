@@ -22,7 +22,7 @@ def loss_words(
     sign = 1 if loss >= 0 else -1
     unit = " of the original's" if relative else " points"
     change = f"{metric.name} is {text(abs(loss))}{unit} {'worse' if loss >= 0 else 'better'}"
-    if interval is None:
+    if interval is None or math.isinf(interval.high):  # one group bounds nothing
         return f"{change}, {_side(loss, bound)} {text(bound)}"
     low, high = sorted((sign * interval.low, sign * interval.high))
     shown = f"{change} ({level * 100:.4g}% {text(low)} to {text(high)})"

@@ -21,6 +21,8 @@ from strop_job.report.document import (
     VariantFigures,
 )
 from strop_job.report.run import RunReport
+from strop_job.stages import Facts
+from strop_job.trust.provenance import shown_spec
 
 T = TypeVar("T")
 
@@ -36,8 +38,8 @@ SIZE_LABELS = {
 CHECK_GRAPH = "check-graph"
 """The stage whose figures are of the graph alone."""
 CONDITIONS = (
-    "threads", "spinning", "inputs", "shapes", "order", "rounds", "callsPerTurn", "stoppedEarly", "batch", "mostBatch",
-    "throughputNotes", "gpusBefore", "gpusAfter",
+    "threads", "spinning", "inputs", "shapes", "order", "looks", "rounds", "callsPerTurn", "stoppedEarly", "batch",
+    "mostBatch", "throughputNotes", "gpusBefore", "gpusAfter",
 )  # fmt: skip
 OF_VARIANT = (
     "peakMemoryBytes", "bareMemoryBytes", "peakDeviceMemoryBytes", "waitingCpuShare", "copyInMicroseconds",
@@ -50,7 +52,7 @@ def assemble(run: RunReport, latencies: Mapping[str, Latencies]) -> ReportDocume
     """The document of a run that ended in whatever way."""
     judgement, request = run.judgement, run.request
     verify = run.verify.facts if run.verify else {}
-    timed = run.benchmarks[0].facts if run.benchmarks else {}
+    timed = _timed(run)
     metric = gather(run.verify, None, None).metric
     return ReportDocument(
         run=_run_facts(run),
@@ -72,15 +74,32 @@ def assemble(run: RunReport, latencies: Mapping[str, Latencies]) -> ReportDocume
         parity=_mapping(verify.get("parity")),
         inspection=_mapping(verify.get("inspection")) or _uninspected(run),
         graph=_mapping(_mapping(run.facts.get(CHECK_GRAPH)).get("graph")),
-        realised_precision=realised_precision(request.spec, target_of(request), verify) or "",
+        realised_precision=_realised_precision(run, verify),
         calibration=list(_calibrations(run)),
         stages=[StageFigure(name=s.name, seconds=s.seconds, cached=s.cached, digest=s.digest) for s in run.stages],
         findings=list(run.findings),
         plan=list(run.plan_notes),
         artifact=run.artifact,
         built=run.built,
-        provenance={**run.provenance} if run.provenance else {"spec": _spec(request.spec)},
+        provenance={**run.provenance} if run.provenance else {"spec": shown_spec(request.spec)},
     )
+
+
+def _realised_precision(run: RunReport, verify: Facts) -> str:
+    """Empty where the run ended before there was an engine to look into."""
+    if run.verify is None and not run.unmeasured:
+        return ""
+    return realised_precision(run.request.spec, target_of(run.request), verify) or ""
+
+
+def _timed(run: RunReport) -> Facts:
+    """Of the first look, with the rounds of all of them: later ones are taken alike."""
+    if len(run.benchmarks) < 2:
+        return run.benchmarks[0].facts if run.benchmarks else {}
+    every = [look.facts for look in run.benchmarks]
+    rounds = sum(int(str(facts.get("rounds", 0))) for facts in every)
+    stopped = any(facts.get("stoppedEarly") for facts in every)
+    return {**every[0], "looks": len(every), "rounds": rounds, "stoppedEarly": stopped}
 
 
 def _uninspected(run: RunReport) -> dict[str, Any]:
@@ -111,10 +130,6 @@ def _run_facts(run: RunReport) -> RunFacts:
         model_uri=request.spec.model.uri,
         finished_at=run.finished_at,
     )
-
-
-def _spec(spec: Any) -> Any:
-    return spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
 def _variant(name: str, found: Latencies, facts: Mapping[str, Any]) -> VariantFigures:

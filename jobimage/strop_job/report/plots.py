@@ -25,6 +25,8 @@ from strop_job.report.svg import COLORS, drawing, embed
 VARIANT_COLORS = {"optimized": COLORS["candidate"], "original": COLORS["baseline"]}
 TENSORS_SHOWN = 16
 LABEL_LENGTH = 26
+SEEN_SHARE = 0.01
+"""Of the whole time: the bar of a shorter stage is too short to be seen."""
 LOG_FROM_RATIO = 8.0
 """Distributions whose medians lie further apart are drawn on a logarithmic axis."""
 ZERO_FROM_RATIO = 1.4
@@ -192,14 +194,26 @@ def stages(document: ReportDocument, latencies: Mapping[str, Latencies]) -> Plot
     """Wall time of each stage; a cached one is pale."""
     if not document.stages:
         return None
-    with drawing(0.4 + 0.3 * len(document.stages)) as (figure, axes):
-        colors = [COLORS["soft"] if stage.cached else COLORS["candidate"] for stage in document.stages]
-        names = [stage.name for stage in document.stages]
-        _bars(axes, names, [stage.seconds for stage in document.stages], colors, seconds_text)
+    rows = _long_stages(document)
+    with drawing(0.4 + 0.3 * len(rows)) as (figure, axes):
+        names, seconds, cached_ones = (list(column) for column in zip(*rows, strict=True))
+        colors = [COLORS["soft"] if one else COLORS["candidate"] for one in cached_ones]
+        _bars(axes, names, seconds, colors, seconds_text)
         svg = embed(figure, "stages", "Time of every stage")
     cached = sum(stage.cached for stage in document.stages)
     note = f" {cached} of {len(document.stages)} came from records (pale: what they had cost)." if cached else ""
     return Plot("stages", "Time by stage", f"Wall time.{note}", svg)
+
+
+def _long_stages(document: ReportDocument) -> list[tuple[str, float, bool]]:
+    """Name, seconds, cached; stages whose bar nobody could see become one row."""
+    rows = [(stage.name, stage.seconds, stage.cached) for stage in document.stages]
+    least = SEEN_SHARE * sum(seconds for _, seconds, _ in rows)
+    short = [row for row in rows if row[1] < least]
+    if len(short) < 3:
+        return rows
+    others = (f"{len(short)} others", sum(row[1] for row in short), all(row[2] for row in short))
+    return [*(row for row in rows if row[1] >= least), others]
 
 
 def calibrations(document: ReportDocument) -> Iterator[Plot]:

@@ -1,9 +1,13 @@
 """What the report says and in which order, apart from how it looks: headline, tiles, and the table of measurements."""
 
 import json
+import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from markupsafe import Markup, escape
 
 from strop_api.checks import CATALOGUE
 from strop_api.findings import Severity
@@ -37,7 +41,7 @@ SEVERITIES = {
     Severity.CRITICAL: ("bad", "✗"),
     Severity.HIGH: ("bad", "!"),
     Severity.MEDIUM: ("warn", "!"),
-    Severity.LOW: ("", "i"),
+    Severity.LOW: ("plain", "i"),
 }
 """Tone and sign of each severity; the word stands beside them."""
 
@@ -100,12 +104,12 @@ def headline(report: ReportDocument) -> Headline:
     missed = [gate for gate in report.gates if gate.verdict is not GateVerdict.PASSED]
     if report.built is not None:
         why = report.message.removeprefix(BUILT)
-        return Headline(tone, sign, "Built, not measured", f"{_sentence(why)} Ready stays false.")
+        return Headline(tone, sign, "Built, not measured", f"{sentence(why)} Ready stays false.")
     if report.outcome is Outcome.GATE_MISSED:
         names = ", ".join(gate_name(g.gate) for g in missed if g.verdict is not GateVerdict.NOT_MEASURED)
         kept = "Nothing was published."
-        return Headline(tone, sign, f"{title}: {names}", f"{_sentence(report.message)} {kept}")
-    return Headline(tone, sign, title, _sentence(report.message))
+        return Headline(tone, sign, f"{title}: {names}", f"{sentence(report.message)} {kept}")
+    return Headline(tone, sign, title, sentence(report.message))
 
 
 def tiles(report: ReportDocument) -> list[Tile]:
@@ -127,6 +131,18 @@ def measured(report: ReportDocument) -> list[tuple[str, str]]:
 def gate_name(gate: str) -> str:
     """For people."""
     return GATE_NAMES.get(gate, gate)
+
+
+def counted(report: ReportDocument) -> str:
+    """How many findings there are, the worst first: `Findings: 1 High, 2 Medium.`; empty without any."""
+    each = Counter(found.severity for found in report.findings)
+    named = ", ".join(f"{each[severity]} {severity}" for severity in Severity if each[severity])
+    return f"Findings: {named}." if named else ""
+
+
+def spans(text: str) -> Markup:
+    """Names between backticks as code; all else, and what is inside, is escaped."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped before
 
 
 def check_title(name: str) -> str:
@@ -154,9 +170,11 @@ def shorten(name: str) -> str:
     return name if len(name) <= NAME_LENGTH else "…" + name[1 - NAME_LENGTH :]
 
 
-def _sentence(text: str) -> str:
-    text = text[:1].upper() + text[1:]
-    return text if not text or text.endswith(".") else text + "."
+def sentence(text: str) -> str:
+    """With a capital and an end; what begins with a name, such as a field's, keeps it as it is."""
+    first = text.partition(" ")[0]
+    text = first[:1].upper() + text[1:] if first.isalpha() and first.islower() else text
+    return text if not text or text.endswith((".", "?", "!")) else text + "."
 
 
 def _tone(report: ReportDocument, *gates: str) -> str:
@@ -215,7 +233,8 @@ def _condition_rows(report: ReportDocument) -> Iterator[tuple[str, str]]:
         yield "Inputs", "; ".join(f"{name} {shape}" for name, shape in shapes.items()) + f"; {seen.get('inputs', '')}"
     if "rounds" in seen:
         early = "; stopped early, time was up" if seen.get("stoppedEarly") else ""
-        turns = f"{seen['rounds']} rounds of {seen.get('callsPerTurn', '?')} calls a turn"
+        looks = f" in {seen['looks']} looks" if "looks" in seen else ""
+        turns = f"{seen['rounds']} rounds of {seen.get('callsPerTurn', '?')} calls a turn{looks}"
         yield "Order", f"{turns}, {seen.get('order', '')}; one process a variant, one at a time{early}"
     yield from capacity_rows(report)
     if report.variants and report.plan:

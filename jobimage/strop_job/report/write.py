@@ -56,6 +56,7 @@ def render(document: ReportDocument, latencies: dict[str, Latencies]) -> str:
         report=document,
         plots=list(plots(document, latencies)),
         headline=words.headline(document),
+        counted=words.counted(document),
         tiles=words.tiles(document),
         gates=words.worst_first(document),
         measured=words.measured(document),
@@ -89,6 +90,8 @@ def _template() -> "jinja2.Template":
         "severity": words.SEVERITIES.__getitem__,
         "title_of": words.check_title,
         "explained": words.check_explained,
+        "sentence": words.sentence,
+        "spans": words.spans,
     }
     environment.filters.update(filters)
     return environment.get_template("report.html.j2")

@@ -10,16 +10,18 @@ from typing import Any
 import yaml
 from pydantic import JsonValue
 
+from strop_api.findings import Finding, Severity
 from strop_api.markdown import table
 from strop_api.model import TaskType
 from strop_api.result import RunRequest
 from strop_api.status import GateStatus
 from strop_api.steps import StepType
-from strop_api.targets import Runtime, Target
+from strop_api.targets import Runtime, SpeedupOver, Target
 from strop_job.handoff.readme import bundles, files_table
 from strop_job.judgement.case import asked_precision
 from strop_job.judgement.figures import bytes_text, microseconds_text, points_text, ratio_text
 from strop_job.judgement.gates import Judgement
+from strop_job.judgement.headline import PHRASES
 from strop_job.publish import PublishedFile
 from strop_job.stages import Artifact
 from strop_job.trust.drift import DISTRIBUTIONS
@@ -58,12 +60,21 @@ measured; other hardware, other versions and other data were not either.
 
 {gates}
 
-## Files
+{findings}## Files
 
 What the files were made from stands in `provenance.json`, an in-toto statement about all of them. `strop verify` checks
 the files against it, and its signature if there is one.
 
 {files}{bundles}"""
+
+FINDINGS = """\
+## Findings
+
+The checks of the run saw this; no gate refused it.
+
+{rows}
+
+"""
 
 
 @dataclass(frozen=True)
@@ -77,6 +88,8 @@ class Card:
     """Of the attempt that measured."""
     companions: Mapping[str, Artifact]
     """By stage."""
+    findings: Sequence[Finding] = ()
+    """Of the stages and the figures, worst first: nothing that depends on the machine which publishes."""
 
     def __call__(self, files: Sequence[PublishedFile]) -> str:
         """The card, for these published files. The same run gives the same bytes."""
@@ -87,7 +100,8 @@ class Card:
             source=_source(self, seen),
             conditions=_conditions(self.target, seen),
             figures=table(("figure", "value", "of"), _figures(self.judgement)),
-            gates=table(("gate", "verdict", "measured", "bound", ""), map(_gate_row, self.judgement.gates)),
+            gates=table(("gate", "verdict", "in words"), map(_gate_row, self.judgement.gates)),
+            findings=_findings(self.findings),
             files=files_table(files),
             bundles=bundles(self.companions),
         )
@@ -141,10 +155,11 @@ def _conditions(target: Target, seen: Provenance) -> str:
     where = f"{plain(hardware.get('cpu_model', 'unknown processor'))} ({plain(hardware.get('arch', ''))})"
     runtime = [f"{n} {plain(seen.versions[n])}" for n in DISTRIBUTIONS[target.runtime] if n in seen.versions]
     threads = (target.cpu.threads if target.cpu else None) or hardware.get("threads")
-    at_once = f", {plain(threads)} threads" if threads and target.accelerator is None else ""
+    many = "thread" if threads == 1 else "threads"
+    at_once = f", {plain(threads)} {many}" if threads and target.accelerator is None else ""
     said = f"On {', '.join((where, *devices))}{at_once}, with {', '.join(runtime) or target.runtime}."
     if seen.evaluation is not None:
-        said += f" Runs judged on this evaluation data so far, this one included: {seen.evaluation.runs}."
+        said += f" Models measured on this evaluation data so far, this one included: {seen.evaluation.reads}."
     return said
 
 
@@ -163,7 +178,7 @@ def _figures(judged: Judgement) -> Iterator[tuple[str, str, str]]:
             yield "latency, p99", microseconds_text(latency.p99_microseconds), calls
     if (speedup := judged.speedup) is not None:
         ratio, low, high = (ratio_text(float(end)) for end in (speedup.ratio, speedup.low, speedup.high))
-        yield "speed-up", f"{ratio}, 95% {low} to {high}", plain(f"over {speedup.over}")
+        yield "speed-up", f"{ratio}, 95% {low} to {high}", plain(f"over {PHRASES[SpeedupOver(speedup.over)]}")
     if (rate := judged.throughput) is not None:
         yield "throughput", f"{float(rate.samples_per_second):,.0f} samples/s", f"batch {rate.batch}"
     if judged.peak_memory_bytes is not None:
@@ -175,6 +190,14 @@ def _points(figure: str) -> str:
 
 
 def _gate_row(gate: GateStatus) -> tuple[str, ...]:
-    ends = f" ({gate.low} to {gate.high})" if gate.low is not None and gate.high is not None else ""
-    measured = plain((gate.measured or "") + ends)
-    return plain(gate.gate), str(gate.verdict), measured, plain(gate.bound or ""), plain(gate.message)
+    """The figures and the bound are in the words; `provenance.json` has them for machines."""
+    return plain(gate.gate), str(gate.verdict), plain(gate.message)
+
+
+def _findings(found: Sequence[Finding]) -> str:
+    """What whoever uses the model should know though no gate refused it; what is Low is left to the report."""
+    told = [one for one in found if one.severity is not Severity.LOW]
+    if not told:
+        return ""
+    rows = ((str(one.severity), plain(one.check), plain(one.message)) for one in told)
+    return FINDINGS.format(rows=table(("severity", "check", "what was seen"), rows))

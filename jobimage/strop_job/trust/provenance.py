@@ -12,13 +12,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pydantic import JsonValue
 
 from strop_api.identity import spec_hash
+from strop_api.optimization import ModelOptimizationSpec
 from strop_api.result import RunRequest
+from strop_api.worker import HARMLESS_ENVIRONMENT
 from strop_job.hardware import Hardware
 from strop_job.judgement.gates import Judgement
 from strop_job.outcome import now
 from strop_job.records import MadeFrom
 
 FORMAT = 1
+HIDDEN = "[hidden]"
 LIBRARIES = (
     "strop",
     "onnx",
@@ -47,8 +50,10 @@ class Sighting:
     """By stage that brought something in: the digest of what came, as `sha256sum` prints it for a file."""
     evaluation_digest: str | None = None
     """Digest of the evaluation data."""
-    evaluation_runs: int | None = None
-    """How many runs of this namespace have been judged on that data, this one included."""
+    evaluation_reads: int | None = None
+    """How many models of this namespace have been measured on that data, this one included."""
+    evaluation_readers: tuple[str, ...] = ()
+    """Stages of this run that read any of it."""
 
 
 NOTHING = Sighting()
@@ -76,7 +81,7 @@ def provenance(
             "specHash": spec_hash(request.spec),
             "image": request.image,
         },
-        "spec": request.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True),
+        "spec": shown_spec(request.spec),
         "stages": [
             {"name": name, "digest": digest, "madeFrom": _origin(origins.get(name))}
             | ({"content": contents[name]} if name in contents else {})
@@ -90,9 +95,26 @@ def provenance(
     }
     if seen.started_at is not None:
         found["startedAt"] = seen.started_at
-    if seen.evaluation_runs is not None:
-        found["evaluation"] = {"digest": seen.evaluation_digest, "runs": seen.evaluation_runs}
+    if seen.evaluation_reads is not None:
+        found["evaluation"] = {
+            "digest": seen.evaluation_digest,
+            "reads": seen.evaluation_reads,
+            "readers": [*seen.evaluation_readers],
+        }
     return found
+
+
+def shown_spec(spec: ModelOptimizationSpec) -> dict[str, JsonValue]:
+    """What was asked, for everybody who may read what is published.
+
+    Without the values of variables that only a policy allows: a token or a proxy's password may be among them.
+    """
+    kept = [
+        variable if variable.name in HARMLESS_ENVIRONMENT else variable.model_copy(update={"value": HIDDEN})
+        for variable in spec.worker.env
+    ]
+    shown = spec.model_copy(update={"worker": spec.worker.model_copy(update={"env": kept})})
+    return shown.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
 def versions() -> dict[str, JsonValue]:

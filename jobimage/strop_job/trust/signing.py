@@ -80,13 +80,15 @@ def read_public_key(path: Path) -> PublicKey:
 
 
 def read_bytes(path: Path) -> bytes:
-    """A small file whole. Raises InvalidInput when it cannot be read or is none."""
+    """A small file whole. Raises InvalidInput when it cannot be read or is none: a device has no size and no end."""
     try:
-        if path.stat().st_size > KEY_LIMIT_BYTES:
-            raise InvalidInput(f"{path.name} is too large for a key", mend="give a key in PEM")
-        return path.read_bytes()
+        with path.open("rb") as source:
+            found = source.read(KEY_LIMIT_BYTES + 1)
     except OSError as error:
         raise InvalidInput(f"{path.name} cannot be read: {error.strerror}", mend="give the path of a key") from None
+    if len(found) > KEY_LIMIT_BYTES:
+        raise InvalidInput(f"{path.name} is too large for a key", mend="give a key in PEM")
+    return found
 
 
 def _envelope(data: bytes) -> Envelope:

@@ -69,12 +69,14 @@ class RunOrigin(Told):
 
 
 class EvaluationReads(Told):
-    """How often the evaluation data has been judged on."""
+    """How often the evaluation data has been measured on."""
 
     digest: str | None = None
     """Of the data."""
-    runs: int
-    """Runs of the namespace up to this one."""
+    reads: int
+    """Models of the namespace that were measured on it, up to this one."""
+    readers: list[str] = []
+    """Stages of the run that read any of it."""
 
 
 class Provenance(Told):
@@ -191,7 +193,7 @@ def _verdicts(seen: Provenance) -> Iterator[dict[str, Any]]:
 
 def _evaluation(seen: Provenance) -> Iterator[dict[str, Any]]:
     if seen.evaluation is not None:
-        told = {"digest": seen.evaluation.digest, "runs": seen.evaluation.runs}
+        told = seen.evaluation.model_dump(mode="json", by_alias=True)
         yield {"name": "evaluation", "uri": EVALUATION_TYPE, "annotations": told}
 
 

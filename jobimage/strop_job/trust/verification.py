@@ -91,6 +91,6 @@ class Verification:
             "files": self.files,
             "run": {"id": run.id, "namespace": run.namespace, "name": run.name, "target": run.target},
             "hardware": seen.hardware,
-            "evaluationRuns": seen.evaluation.runs if seen.evaluation else None,
+            "evaluationReads": seen.evaluation.reads if seen.evaluation else None,
             "gates": [gate.model_dump(mode="json", by_alias=True, exclude_none=True) for gate in self.gates],
         }

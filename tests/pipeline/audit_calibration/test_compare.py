@@ -213,3 +213,20 @@ def test_an_empty_set_is_refused(honest: Pictures, seen: Look) -> None:
     full = seen(honest(8, 0))
     with pytest.raises(ValueError, match="nothing was observed"):
         compare(full.take([]), full)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_reference_of_next_to_nothing_is_said_and_not_compared(count: int, honest: Pictures, seen: Look) -> None:
+    """Its own extremes are no range: honest calibration would be called critical, or silence taken for a pass."""
+    verdict = compare(seen(honest(COUNT, 0)), seen(honest(count, 1)))
+    assert [(found.check, found.severity) for found in verdict.findings] == [
+        ("calibration-degenerate", Severity.HIGH),
+    ]
+    assert verdict.mismatches == 1
+
+
+def test_an_evaluation_set_of_one_sample_over_and_over_is_named(honest: Pictures, seen: Look) -> None:
+    """The calibration data is not at fault, and nobody would look at the other reader."""
+    verdict = compare(seen(honest(COUNT, 0)), seen(np.repeat(honest(1, 1), COUNT, axis=0)))
+    assert [found.check for found in verdict.findings] == ["calibration-degenerate"]
+    assert "spec.data.evaluation" in verdict.findings[0].mend

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from strop_job.audit.calibration import ranges, sketch, statistics
+from strop_job.audit.calibration import observe, ranges, sketch, two_sample
 from strop_job.audit.calibration.observed import Role, Tensor
 
 
@@ -12,8 +12,8 @@ def tensor(values: np.ndarray) -> Tensor:
 
 
 def energy_of(first: np.ndarray, second: np.ndarray) -> float:
-    scaled = statistics.standardized(first.astype(np.float32), second.astype(np.float32))
-    return statistics.energy(statistics.distances(np.concatenate(scaled)), len(first))
+    scaled = two_sample.standardized(first.astype(np.float32), second.astype(np.float32))
+    return two_sample.energy(two_sample.distances(np.concatenate(scaled)), len(first))
 
 
 def test_equal_distributions_are_at_distance_zero_on_average() -> None:
@@ -36,17 +36,17 @@ def test_chance_is_uniform_for_equal_sets_and_small_for_different_ones() -> None
     random = np.random.default_rng(2)
     chances = []
     for _ in range(60):
-        rows = statistics.distances(random.normal(size=(40, 3)))
-        chances.append(statistics.chance(rows, 20, tests=1))
+        rows = two_sample.distances(random.normal(size=(40, 3)))
+        chances.append(two_sample.chance(rows, 20, tests=1))
     assert 0.3 < np.mean(chances) < 0.7
     apart = np.concatenate([random.normal(1.5, 1, (20, 3)), random.normal(0, 1, (20, 3))])
-    assert statistics.chance(statistics.distances(apart), 20, tests=40) * 40 <= statistics.LEVEL
+    assert two_sample.chance(two_sample.distances(apart), 20, tests=40) * 40 <= two_sample.LEVEL
 
 
 def test_holm_stops_at_the_first_that_fails() -> None:
     """Later ones must not slip through behind a failed one."""
-    assert statistics.holm([0.001, 0.004, 0.02, 0.0005], 5, level=0.01) == [True, False, False, True]
-    assert statistics.holm([0.0001], 200, level=0.01) == [False]
+    assert two_sample.holm([0.001, 0.004, 0.02, 0.0005], 5, level=0.01) == [True, False, False, True]
+    assert two_sample.holm([0.0001], 200, level=0.01) == [False]
 
 
 def test_the_noise_of_a_span_is_what_quantizing_does() -> None:
@@ -107,3 +107,20 @@ def test_a_sketch_is_as_small_for_a_large_tensor_and_keeps_its_extremes() -> Non
     assert found[1, 0] == -4.0
     views = sketch.views_inside(np.ones((2, 512, 40, 40), np.float32), "t")
     assert all(view.shape[1] <= sketch.PARTS for view in views.values())
+
+
+def test_the_rounding_of_sums_is_no_difference() -> None:
+    """Means of one-hot vectors are equal; summed narrowly and in another order they looked unlike by any distance."""
+    random = np.random.default_rng(0)
+    hot = np.eye(257, dtype=np.float32)[random.integers(0, 257, (48, 300))]
+    alone = np.concatenate([sketch.views_inside(one[None], "hot")["axis 1"] for one in hot])
+    together = sketch.views_inside(hot, "hot")["axis 1"]
+    both = two_sample.standardized(alone, together)
+    assert both[0].shape[1] == 0
+
+
+def test_masks_of_the_largest_float_are_looked_at_without_a_warning() -> None:
+    """Attention writes -3e38 where it must not look: sums of it overflow, and a warning would be an error here."""
+    masked = np.full((4, 8), np.finfo(np.float32).min, np.float32)
+    seen = observe([{"x": np.ones((4, 8), np.float32)}], lambda _: {"scores": masked})
+    assert seen.tensors["scores"].finite

@@ -189,3 +189,80 @@ def test_an_openvino_model_is_read_and_one_without_weights_is_said(make_chain: C
     assert examine_engine(tmp_path / "m.xml") == []
     (tmp_path / "m.bin").unlink()
     assert [one.check for one in examine_engine(tmp_path / "m.xml")] == ["graph-data-missing"]
+
+
+def value(name: str, shape: list[int | str] | None, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def odd(name: str) -> onnx.ModelProto:
+    """Graphs that nobody exports on purpose, and that lie in repositories all the same."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["on"], ["still"]), helper.make_node("Add", ["sum", "sum"], ["more"])],
+        "body",
+        [value("i", [], TensorProto.INT64), value("on", [], TensorProto.BOOL), value("sum", ["b", 3])],
+        [value("still", [], TensorProto.BOOL), value("more", ["b", 3])],
+    )
+    sequence = helper.make_tensor_sequence_value_info
+    nodes, inputs, outputs, weights = {
+        "endless": ([helper.make_node("Loop", ["", "go", "x"], ["y"], body=body)], [value("x", ["b", 3])],
+                    [value("y", ["b", 3])], [numpy_helper.from_array(np.array(True), "go")]),
+        "cycle": ([helper.make_node("Add", ["x", "q"], ["p"]), helper.make_node("Relu", ["p"], ["q"])],
+                  [value("x", ["b", 3])], [value("q", ["b", 3])], []),
+        "sequence in": ([helper.make_node("ConcatFromSequence", ["s"], ["y"], axis=0)],
+                        [sequence("s", TensorProto.FLOAT, ["b", 3])], [value("y", ["b", 3])], []),
+        "sequence out": ([helper.make_node("SplitToSequence", ["x"], ["s"], axis=0)], [value("x", ["b", 3])],
+                         [sequence("s", TensorProto.FLOAT, ["b", 3])], []),
+        "vast": ([helper.make_node("Relu", ["x"], ["y"])], [value("x", ["b", 2**40])], [value("y", ["b", 2**40])], []),
+        "twelve axes": ([helper.make_node("Relu", ["x"], ["y"])], [value("x", [f"a{at}" for at in range(12)])],
+                        [value("y", [f"a{at}" for at in range(12)])], []),
+        "empty weight": ([helper.make_node("MatMul", ["x", "w"], ["y"])], [value("x", ["b", 0])],
+                         [value("y", ["b", 4])], [numpy_helper.from_array(np.zeros((0, 4), np.float32), "w")]),
+        "minus one": ([helper.make_node("Relu", ["x"], ["y"])], [value("x", [-1, 3])], [value("y", [-1, 3])], []),
+        "text": ([helper.make_node("Identity", ["x"], ["y"])], [value("x", ["b"], TensorProto.STRING)],
+                 [value("y", ["b"], TensorProto.STRING)], []),
+    }[name]  # fmt: skip
+    graph = helper.make_graph(nodes, "odd", inputs, outputs, weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+
+
+@pytest.mark.parametrize(
+    ("name", "checks"),
+    [
+        ("cycle", {"graph-unreadable": "Critical"}),
+        ("sequence in", {"engine-opaque": "Low"}),
+        ("sequence out", {}),
+        ("vast", {"engine-opaque": "Low"}),
+        ("twelve axes", {}),
+        ("empty weight", {}),
+        ("minus one", {}),
+        ("text", {"engine-opaque": "Low"}),
+    ],
+)
+def test_an_odd_graph_ends_in_findings_and_in_bounds(name: str, checks: dict[str, str], tmp_path: Path) -> None:
+    """One such file would end the doctor's whole run, or take the machine's memory."""
+    (tmp_path / "odd.onnx").write_bytes(odd(name).SerializeToString())
+    found = examine_onnx(tmp_path / "odd.onnx")
+    assert {one.check: one.severity.value for one in reversed(found)} == checks
+
+
+def test_a_graph_that_loops_for_ever_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit hook would hang on it; what was not tried must be said."""
+    monkeypatch.setattr("strop_job.audit.graph.alone.SECONDS", 0.5)
+    (tmp_path / "loop.onnx").write_bytes(odd("endless").SerializeToString())
+    (found,) = examine_onnx(tmp_path / "loop.onnx")
+    assert (found.check, "not all was tried" in found.message) == ("engine-opaque", True)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b"vtrt", "inside its header"),
+        (b"PK\x03\x04" + b"x" * 90 + b"PK\x05\x06" + bytes(4) + b"\xff" * 12 + bytes(2), "cannot be read"),
+    ],
+)
+def test_a_damaged_engine_is_said(content: bytes, words: str, tmp_path: Path) -> None:
+    """A header that ends, or an archive without its end, is what an interrupted upload leaves."""
+    (tmp_path / "model.engine").write_bytes(content)
+    assert words in examine_engine(tmp_path / "model.engine")[0].message

@@ -42,6 +42,8 @@ def test_text_names_the_place_the_severity_and_the_mend(doctor: Doctor, removed:
         ("broken.yaml", b"a: [1,\n", "not YAML that can be parsed"),
         ("large.yaml", b"# " + b"x" * (1 << 20), "larger than 1 MiB"),
         ("deep.py", b"x = " + b"(" * 500 + b")" * 500, "not Python that can be parsed"),
+        ("long.py", b"import torch\nx = " + b"+".join([b"1"] * 20000), "nested deeper than is read"),
+        ("cookie.py", b"# -*- coding: nonsense -*-\n", "unknown encoding"),
     ],
 )
 def test_what_cannot_be_read_is_said(
@@ -157,3 +159,19 @@ def test_models_and_engines_are_given_to_the_checks_of_graphs(doctor: Doctor, tm
     assert result.exit_code == 10
     assert "broken.onnx:1:1" in result.stdout
     assert "broken.engine:1:1" in result.stdout
+
+
+def test_a_program_is_read_in_the_encoding_it_names(findings: Findings, tmp_path: Path) -> None:
+    """Python reads it so; a finding would be lost behind `not UTF-8`."""
+    (tmp_path / "old.py").write_bytes(b"# coding: latin-1\nimport tensorrt\nx = '\xe9', tensorrt.BuilderFlag.FP16\n")
+    assert [found["check"] for found in findings("old.py")] == ["source-removed-api"]
+
+
+def test_templates_of_others_are_left_out_of_a_folder(doctor: Doctor, tmp_path: Path) -> None:
+    """Charts are full of YAML that is none before it is rendered; only one that holds our resource matters here."""
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates" / "deployment.yaml").write_text("{{- if .Values.on }}\nkind: Deployment\n{{- end }}\n")
+    assert "0 files examined" in doctor(".").stdout
+    ours = "{{- if .Values.on }}\napiVersion: strop.dev/v1alpha1\n{{- end }}\n"
+    (tmp_path / "templates" / "run.yaml").write_text(ours)
+    assert "not YAML that can be parsed" in doctor(".").stdout

@@ -123,6 +123,17 @@ def test_another_look_is_taken_only_where_it_can_help(make_spec) -> None:
     assert not undecided(judged(make_spec(gates=gates), metric=sure, latencies=fast))
 
 
+def test_no_further_look_is_taken_where_all_would_not_suffice(make_spec) -> None:
+    """The machine would be timed three times for a bound that three times as many calls do not have."""
+    spec = make_spec(gates={"latency": {"p99MaxMicroseconds": 2000, "confidence": "95%"}})
+    few = judged(spec, latencies={"optimized": timed(1000, 100)})
+    status = only(few, "latency.p99MaxMicroseconds")
+    assert status.verdict is INCONCLUSIVE
+    assert status.message.endswith("calls like these, and all 3 looks have 300; look 1 of at most 3")
+    assert not undecided(few)
+    assert undecided(judged(spec, latencies={"optimized": timed(1000, 300)}))
+
+
 def test_a_confidence_that_no_look_can_use_names_its_field(make_spec) -> None:
     """The run would end in a traceback."""
     spec = make_spec(gates={"latency": {"p50MaxMicroseconds": 2000, "confidence": "40%"}})

@@ -34,6 +34,12 @@ def test_the_power_of_a_relative_bound_is_right_too() -> None:
     assert found == pytest.approx(np.mean(np.array(bounds) <= 0.01), abs=0.05)
 
 
+@pytest.mark.parametrize("level", [None, LEVEL])
+def test_nothing_loses_more_than_all(level: float | None) -> None:
+    """A bound of 100% would end the run in a trace."""
+    assert lossless_power(Margin(1.0, level, relative=True), 50, 0.02) == pytest.approx(1.0, abs=1e-5)
+
+
 def test_a_point_estimate_passes_half_the_lossless_models_at_least() -> None:
     """Without a confidence the reckoning would warn of every gate."""
     assert lossless_power(Margin(0.0, None), 1000, 0.02) > 0.5

@@ -54,6 +54,19 @@ def test_a_p99_of_few_values_has_no_upper_bound() -> None:
     assert quantile_interval(np.arange(2000, dtype=float), 0.99).high < math.inf
 
 
+@pytest.mark.parametrize("samples", [1, 2, 5])
+@pytest.mark.parametrize("level", [0.02, 0.9, 0.998])
+def test_an_interval_holds_its_estimate_whatever_the_counts(samples: int, level: float) -> None:
+    """A report would show an estimate outside of its own interval, or the run end in a trace."""
+    for lost, gained in ((a, b) for a in range(samples + 1) for b in range(samples + 1 - a)):
+        found = paired_difference(lost, gained, samples, level)
+        assert -1 <= found.low <= found.point <= found.high <= 1
+        for both in range(samples + 1 - lost - gained):
+            if both + lost:
+                ratio = paired_ratio(both, lost, gained, samples, level)
+                assert 0 <= ratio.low <= ratio.point <= ratio.high
+
+
 def test_no_discordant_pair_still_leaves_doubt() -> None:
     """With 100 equal answers a loss of 2 points is not excluded; a bootstrap would claim certainty."""
     assert paired_difference(0, 0, 100, one_sided(0.95)).high == pytest.approx(0.0263, abs=1e-4)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+from strop_api.checks.evidence import COLLAPSED
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.result import Outcome
 from strop_api.status import TargetStatus, TargetVerdict
@@ -44,6 +45,17 @@ def test_the_outcome_comes_first_and_names_the_gate_that_was_missed(make_run, tm
     text = " ".join(Page(html.read_text()).texts)
     assert text.index("Gate missed: Speed-up") < text.index("is below 1.5x") < text.index("Metric drop")
     assert "is below 1.5x over the original. Nothing was published." in text
+
+
+def test_findings_are_counted_first_and_told_with_what_would_mend_them(make_run, tmp_path: Path) -> None:
+    """A reader would miss what no gate refuses, or see markup from a tensor's name."""
+    critical = COLLAPSED.finding("class `<b>3</b>` is 99% of the answers: another scale?", mend="keep the head high")
+    html, _ = write_report(tmp_path, replace(make_run(), findings=(critical, *make_run().findings)))
+    page = Page(html.read_text())
+    text = " ".join(" ".join(page.texts).split())
+    assert text.index("Findings: 1 Critical, 1 Medium.") < text.index("Gates") < text.index("Answers collapsed")
+    assert "Class <b>3</b> is 99% of the answers: another scale? Keep the head high." in text
+    assert "<code>&lt;b&gt;3&lt;/b&gt;</code>" in html.read_text()
 
 
 def test_a_published_run_says_where(make_run, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_provenance_holds_spec_digests_versions_hardware_and_verdicts(done):
     assert found.hardware["cpu_model"]
     assert found.gates
     assert all(gate.verdict == "Passed" for gate in found.gates)
-    assert found.evaluation.runs == 1
+    assert found.evaluation.reads == 1
     assert set(found.subjects) >= {"engine.onnx", "onnx/model.onnx", "README.md"}
 
 

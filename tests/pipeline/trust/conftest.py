@@ -81,7 +81,7 @@ def origin(stage: str, **parameters: Any) -> MadeFrom:
 
 
 def make_provenance(
-    request: RunRequest | None = None, judgement: Judgement | None = None, version: str = "v1", evaluation_runs: int = 1
+    request: RunRequest | None = None, judgement: Judgement | None = None, version: str = "v1", reads: int = 1
 ) -> dict[str, Any]:
     """As the pipeline gathers it; `version` is the listing of the model's source."""
     request = request or make_request()
@@ -91,7 +91,7 @@ def make_provenance(
         "int8": origin("int8", precision="int8"),
     }
     digests = {name: bytes_digest(name.encode()) for name in origins}
-    seen = Sighting("2026-01-01T00:00:00Z", {"resolve-model": bytes_digest(MODEL)}, bytes_digest(b"e"), evaluation_runs)
+    seen = Sighting("2026-01-01T00:00:00Z", {"resolve-model": bytes_digest(MODEL)}, bytes_digest(b"e"), reads)
     return provenance(request, this_machine(), digests, dict(origins), judgement or make_judgement(), seen)
 
 

@@ -3,6 +3,7 @@
 import pytest
 from huggingface_hub import ModelCard
 
+from strop_api.checks.evidence import NOT_FASTER, SPEED_NOT_STATED
 from strop_api.status import GateStatus, GateVerdict, Speedup
 from strop_job.publish import PublishedFile, Role
 from strop_job.trust.card import Card
@@ -17,11 +18,11 @@ HOSTILE = (
 )
 
 
-def card(parts, judgement=None, spec=None, **provenance) -> str:
+def card(parts, judgement=None, spec=None, findings=(), **provenance) -> str:
     request = parts.make_request(spec)
     judgement = judgement or parts.make_judgement()
     document = parts.make_provenance(request, judgement, **provenance)
-    return Card(request, request.spec.targets[0], judgement, document, {})(FILES)
+    return Card(request, request.spec.targets[0], judgement, document, {}, findings)(FILES)
 
 
 def test_hugging_faces_own_library_reads_the_metadata(parts):
@@ -51,7 +52,7 @@ def test_only_what_was_measured_is_listed(parts):
     for absent in ("p99", "speed-up", "throughput", "peak memory", "license"):
         assert absent not in text
     speedup = Speedup(ratio="2.31", low="2.2", high="2.4", over="Original")
-    assert "| speed-up | 2.31x, 95% 2.20x to 2.40x | over Original |" in card(
+    assert "| speed-up | 2.31x, 95% 2.20x to 2.40x | over the original |" in card(
         parts, parts.make_judgement(speedup=speedup)
     )
     bare = card(parts, parts.make_judgement(metric=None, latency=None))
@@ -61,12 +62,22 @@ def test_only_what_was_measured_is_listed(parts):
 
 def test_it_tells_files_machine_gates_and_reads_of_the_evaluation_data(parts):
     """Whoever finds the folder would have to ask how good it is, and where."""
-    text = card(parts, evaluation_runs=4)
+    text = card(parts, reads=4)
     assert "| `engine.onnx` | 12 | **measured** |" in text
     assert "| `onnx/model.onnx` | 5 | companion |" in text
     assert "onnxruntime" in text
-    assert "Runs judged on this evaluation data so far, this one included: 4." in text
-    assert "| metricDrop | Passed | 0.5 (0.1 to 0.9) | 1 |" in text
+    assert "Models measured on this evaluation data so far, this one included: 4." in text
+    assert "| metricDrop | Passed | " in text
+
+
+def test_what_no_gate_refused_is_told_and_trifles_are_not(parts):
+    """Who loads the model would not know what the run itself doubted."""
+    seen = [NOT_FASTER.finding("INT8 is not faster than FP16"), SPEED_NOT_STATED.finding(HOSTILE)]
+    text = card(parts, findings=seen)
+    assert "| Medium | not-faster | INT8 is not faster than FP16 |" in text
+    assert "speed-not-stated" not in text
+    assert "## Findings" not in card(parts, findings=seen[1:])
+    assert "<script" not in card(parts, findings=[NOT_FASTER.finding(HOSTILE)])
 
 
 def test_the_same_run_gives_the_same_bytes(parts):

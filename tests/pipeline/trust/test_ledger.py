@@ -10,10 +10,10 @@ from strop_job.trust.ledger import count
 DIGEST = "sha256:" + "5" * 64
 
 
-def test_each_run_that_reads_the_same_data_is_counted_once(place):
+def test_each_measurement_on_the_same_data_is_counted_once(place):
     """A figure that was chosen among many would look like the first."""
     records = f"s3://{place.bucket}/records"
-    assert [count(place.store, records, DIGEST, run) for run in ("a", "b", "a", "c", "b")] == [1, 2, 1, 3, 2]
+    assert [count(place.store, records, DIGEST, key) for key in ("a", "b", "a", "c", "b")] == [1, 2, 1, 3, 2]
     assert count(place.store, records, "sha256:" + "6" * 64, "a") == 1
     assert count(place.store, f"s3://{place.bucket}/others", DIGEST, "z") == 1
 

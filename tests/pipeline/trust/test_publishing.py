@@ -50,7 +50,7 @@ def test_a_crash_at_any_write_is_mended_and_the_signature_holds(place, signer, p
         with pytest.raises(Killed):
             place.publish(signer=signer)
     assert current(place.store, place.output) is None
-    later = parts.make_provenance(parts.make_request(parts.make_spec(place.bucket)), evaluation_runs=1)
+    later = parts.make_provenance(parts.make_request(parts.make_spec(place.bucket)), reads=1)
     later["madeAt"] = "2030-01-01T00:00:00Z"
     place.publish(signer=signer, provenance=later)
     found = verify(StoredPlace(place.store, place.output), public)

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -50,7 +51,7 @@ def test_a_signed_run_is_verified_with_its_gates(signed, parts):
     good = strop(*words, "--require", "metricDrop", "--require", "size", "-o", "json")
     assert good.returncode == 0, good.stdout + good.stderr
     told = json.loads(good.stdout)
-    assert (told["signature"], told["evaluationRuns"], told["notes"]) == ("Verified", 1, [])
+    assert (told["signature"], told["evaluationReads"], told["notes"]) == ("Verified", 1, [])
     assert told["hardware"]["cpu_model"]
     assert strop(*words, "--require", "speedup").returncode == 11
 
@@ -105,3 +106,19 @@ def test_a_useless_secret_ends_the_worker_before_any_work(tmp_path, parts, broke
     assert "cosign.key" in result.message
     assert "open sesame" not in result.message
     assert sorted((tmp_path / "store").rglob("*")) == before
+
+
+PAGES = Path(__file__).parents[3] / "docs" / "trust.md", Path(__file__).parents[3] / "README.md"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_commands_of_the_pages_verify_a_run(signed, parts, page):
+    """A reader would copy a command that does not work."""
+    lines = [line.removeprefix("$ ").removeprefix(".venv/bin/") for line in page.read_text().splitlines()]
+    commands = [shlex.split(line, comments=True) for line in lines if line.startswith("strop verify ")]
+    assert commands
+    for words in commands:
+        given = {words[2]: "s3://engines/tiny", "cosign.pub": parts.cosign / "cosign.pub", "s3": signed, "out": signed}
+        ended = strop(*(given.get(word, word) for word in words[1:]))
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert ended.stdout.startswith("verified  s3://engines/tiny/")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from strop_api.worker import EnvVar
 from strop_job.errors import InvalidInput
 from strop_job.trust.statement import BUILD_TYPE, Provenance, read, statement
 
@@ -61,7 +62,7 @@ def test_the_model_is_named_by_the_digest_that_sha256sum_prints(parts):
 
 def test_what_is_published_is_read_back_whole(parts):
     """Verification, drift checks and the card would see less than was written."""
-    document = parts.make_provenance(evaluation_runs=3)
+    document = parts.make_provenance(reads=3)
     found = read(statement(document, FILES, ["engine.onnx"]))
     before = Provenance.model_validate(document)
     assert found.subjects == FILES
@@ -114,3 +115,17 @@ def test_the_build_type_is_documented():
     """Its URI stands for what docs/trust.md says of the parameters."""
     page = (Path(__file__).parents[3] / "docs" / "trust.md").read_text()
     assert BUILD_TYPE in page
+
+
+def test_values_that_a_policy_allows_are_not_published(parts):
+    """A token for a model hub, given by `worker.env`, would be read by whoever may read the engine."""
+    spec = parts.make_spec("bucket")
+    env = [EnvVar(name="OMP_NUM_THREADS", value="2"), EnvVar(name="HF_TOKEN", value="hf_verysecret")]
+    told = parts.make_provenance(
+        parts.make_request(spec.model_copy(update={"worker": spec.worker.model_copy(update={"env": env})}))
+    )
+    assert "hf_verysecret" not in json.dumps(told)
+    assert told["spec"]["worker"]["env"] == [
+        {"name": "OMP_NUM_THREADS", "value": "2"},
+        {"name": "HF_TOKEN", "value": "[hidden]"},
+    ]
