@@ -27,6 +27,8 @@ class Platform(Protocol):
     helm: Path
     owned: bool
     """Whether the tests made it and may break its node."""
+    bare: bool
+    """Whether its components are processes of this machine, which `cluster.faults` ends and starts."""
 
     def image(self, image: Image) -> str:
         """Build and push; the reference by digest that pods use."""
@@ -41,7 +43,7 @@ class Platform(Protocol):
 class OwnNode:
     """One real node: etcd, API server, kubelet and the rest, as root on this machine."""
 
-    owned = True
+    owned = bare = True
 
     def __init__(self) -> None:
         if os.geteuid():
@@ -76,7 +78,7 @@ class OwnNode:
 class Kind:
     """A kind cluster with a registry beside it, as kind's documentation describes."""
 
-    owned = True
+    owned, bare = True, False
     _REGISTRY, _NAME = "127.0.0.1:5001", "strop-e2e"
 
     def __init__(self) -> None:
@@ -125,7 +127,7 @@ class Kind:
 class Given:
     """A cluster somebody names by STROP_E2E_KUBECONFIG; its images are named too."""
 
-    owned = False
+    owned = bare = False
 
     def __init__(self, kubeconfig: Path) -> None:
         self.kubectl = Kubectl(shutil.which("kubectl") or BIN / "kubectl", kubeconfig)

@@ -11,16 +11,19 @@ import yaml
 from e2e.shell import ROOT, Json, Kubectl, StackError, wait_until
 from e2e.stack import TEAM
 
+QUICK = {"calls": 50}
+"""`spec.benchmark` where speed is not what a test is about."""
+
 
 class Run:
-    """One ModelOptimization in the team's namespace."""
+    """One ModelOptimization, in the team's namespace where none is named."""
 
-    def __init__(self, kubectl: Kubectl, name: str) -> None:
-        self.kubectl, self.name = kubectl, name
+    def __init__(self, kubectl: Kubectl, name: str, namespace: str = TEAM) -> None:
+        self.kubectl, self.name, self.namespace = kubectl, name, namespace
 
     def get(self) -> Json:
         """The resource."""
-        return self.kubectl.get("-n", TEAM, "modeloptimization", self.name)
+        return self.kubectl.get("-n", self.namespace, "modeloptimization", self.name)
 
     @property
     def status(self) -> Json:
@@ -35,13 +38,14 @@ class Run:
         """Until a condition is true; tells what the status and the log say when the run ends otherwise, or does not."""
 
         def ended() -> bool:
-            return any(self.condition(kind).get("status") == "True" for kind in ("Ready", "Stalled"))
+            conditions = self.status.get("conditions", [])
+            return any(c["type"] in ("Ready", "Stalled") and c["status"] == "True" for c in conditions)
 
         with suppress(StackError):
             wait_until(f"the end of {self.name}", ended, seconds, every=0.5)
         if self.condition(condition).get("status") != "True":
             logs = self.kubectl(
-                "-n", TEAM, "logs", "-l", f"strop.dev/optimization={self.name}", "--tail=40", check=False
+                "-n", self.namespace, "logs", "-l", f"strop.dev/optimization={self.name}", "--tail=40", check=False
             )
             raise StackError(f"{self.name} is not {condition}: {json.dumps(self.status, indent=1)}\nlog: {logs}")
 
@@ -56,26 +60,32 @@ class Run:
 
     def jobs(self) -> list[Json]:
         """Its Jobs."""
-        owned = self.kubectl.get("-n", TEAM, "jobs").get("items", [])
+        owned = self.kubectl.get("-n", self.namespace, "jobs").get("items", [])
         return [job for job in owned if any(o["uid"] == self.get()["metadata"]["uid"] for o in _owners(job))]
 
     def pods(self) -> list[Json]:
         """The pods of its Jobs, oldest first."""
         jobs = {job["metadata"]["uid"] for job in self.jobs()}
-        pods = self.kubectl.get("-n", TEAM, "pods").get("items", [])
+        pods = self.kubectl.get("-n", self.namespace, "pods").get("items", [])
         own = [pod for pod in pods if any(o["uid"] in jobs for o in _owners(pod))]
         return sorted(own, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
 
     def events(self) -> list[str]:
         """Reasons of its Events, oldest first."""
-        items = self.kubectl.get("-n", TEAM, "events", f"--field-selector=involvedObject.name={self.name}").get(
-            "items", []
-        )
+        about = f"--field-selector=involvedObject.name={self.name}"
+        items = self.kubectl.get("-n", self.namespace, "events", about).get("items", [])
         return [str(event["reason"]) for event in sorted(items, key=lambda e: str(e["metadata"]["creationTimestamp"]))]
+
+    def patch(self, **spec: object) -> None:
+        """Change members of its spec."""
+        words = ("patch", "modeloptimization", self.name, "--type=merge", "-p", json.dumps({"spec": spec}))
+        self.kubectl("-n", self.namespace, *words)
 
     def delete(self) -> None:
         """Delete it and wait until its Jobs and pods are gone."""
-        self.kubectl("-n", TEAM, "delete", "modeloptimization", self.name, "--wait=true", "--ignore-not-found")
+        self.kubectl(
+            "-n", self.namespace, "delete", "modeloptimization", self.name, "--wait=true", "--ignore-not-found"
+        )
 
 
 def sample(name: str, **changes: object) -> Json:
@@ -87,12 +97,12 @@ def sample(name: str, **changes: object) -> Json:
 
 
 @contextmanager
-def applied(kubectl: Kubectl, document: Json, name: str) -> Iterator[Run]:
+def applied(kubectl: Kubectl, document: Json, name: str, namespace: str = TEAM) -> Iterator[Run]:
     """Apply it under a name, with an output folder of its own, and delete it in the end."""
     document["metadata"]["name"] = name
     document["spec"]["output"]["uri"] = f"s3://engines/{name}"
-    kubectl("-n", TEAM, "apply", "-f", "-", stdin=json.dumps(document))
-    run = Run(kubectl, name)
+    kubectl("-n", namespace, "apply", "-f", "-", stdin=json.dumps(document))
+    run = Run(kubectl, name, namespace)
     try:
         yield run
     finally:

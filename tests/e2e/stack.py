@@ -1,6 +1,7 @@
 """The stack on a cluster: MinIO with its users, the operator by its chart, the policy, a namespace, the samples."""
 
 import base64
+import io
 import json
 import secrets
 import socket
@@ -10,8 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from minio import Minio, MinioAdmin
 from minio.credentials import StaticProvider
 
@@ -20,8 +24,11 @@ from e2e.platforms import Platform
 from e2e.shell import ROOT, Json, Kubectl, run, say, wait_until
 
 SYSTEM, STORAGE, TEAM = "strop-system", "minio", "team-a"
+UNREACHABLE = "node.kubernetes.io/unreachable"
 BUCKETS = ("models", "data", "engines", "strop-records")
 RELEASE = "strop"
+SIGNING = "strop-signing"
+"""The Secret with the key that signs, in every namespace that has one."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,32 @@ class Stack:
                 endpoint=f"127.0.0.1:{port}", access_key=self.root.user, secret_key=self.root.password, secure=False
             )
 
+    def names(self, bucket: str, prefix: str = "") -> list[str]:
+        """Names of the objects in a bucket, those of its folders too."""
+        with self.store() as store:
+            found = store.list_objects(bucket_name=bucket, prefix=prefix, recursive=True)
+            return [str(item.object_name) for item in found]
+
+    def read(self, bucket: str, name: str) -> bytes:
+        """An object's content."""
+        with self.store() as store:
+            answer = store.get_object(bucket_name=bucket, object_name=name)
+            try:
+                return bytes(answer.read())
+            finally:
+                answer.close()
+                answer.release_conn()
+
+    def write(self, bucket: str, name: str, data: bytes) -> None:
+        """Put an object there, in place of what there was."""
+        with self.store() as store:
+            store.put_object(bucket_name=bucket, object_name=name, data=io.BytesIO(data), length=len(data))
+
+    def policy(self, **changes: Any) -> Json:
+        """The spec of the policy that holds everywhere; `changes` replace members of it."""
+        found: Json = self.kubectl.get("-n", SYSTEM, "optimizationpolicy", "default")["spec"]
+        return found | changes
+
 
 def bring_up(platform: Platform) -> Stack:
     """Everything, until the operator is ready. Raises StackError."""
@@ -68,10 +101,14 @@ def bring_up(platform: Platform) -> Stack:
 
 def _user(kubectl: Kubectl, name: str) -> Credentials:
     """A MinIO user with a password of its own; that of a stack which is up already stays."""
-    held = kubectl.get("-n", STORAGE, "secret", f"minio-{name}").get("data")
-    if held:
-        return Credentials(*(base64.b64decode(held[key]).decode() for key in ("user", "password")))
+    if held := decoded(kubectl.get("-n", STORAGE, "secret", f"minio-{name}")):
+        return Credentials(held["user"], held["password"])
     return Credentials(f"strop-{name}", secrets.token_hex(16))
+
+
+def decoded(secret: Json) -> dict[str, str]:
+    """What a Secret holds; nothing when there is none."""
+    return {name: base64.b64decode(value).decode() for name, value in secret.get("data", {}).items()}
 
 
 def _minio(stack: Stack) -> None:
@@ -93,8 +130,8 @@ def _minio(stack: Stack) -> None:
         say("samples' inputs")
         run(ROOT / ".venv/bin/python", "crds/samples/prepare.py", "--store", folder)
         for path in sorted(p for p in Path(folder).glob("[!.]*/**/*") if p.is_file()):
-            bucket, *name = path.relative_to(folder).parts
-            store.fput_object(bucket_name=bucket, object_name="/".join(name), file_path=str(path))
+            bucket, *rest = path.relative_to(folder).parts
+            store.fput_object(bucket_name=bucket, object_name="/".join(rest), file_path=str(path))
 
 
 def _worker_user(stack: Stack, port: int) -> None:
@@ -160,13 +197,38 @@ def policy(worker: str) -> Json:
     spec["stores"][0]["endpoint"] = f"http://minio.{STORAGE}.svc:9000"
     for image in spec["images"]:  # one image that holds what both do
         image["ref"] = worker
+    spec["signing"] = {"secretName": SIGNING}
+    spec["allow"] = {"tolerationKeys": [UNREACHABLE]}
     return spec
 
 
-def add_namespace(stack: Stack, name: str) -> None:
-    """A user's namespace: PodSecurity restricted, and the Secret that the policy names."""
+def add_namespace(stack: Stack, name: str, *, signing: bool = True) -> None:
+    """A user's namespace: PodSecurity restricted, and the Secrets that the policy names."""
     secret = {"accessKey": stack.worker.user, "secretKey": stack.worker.password}
     stack.kubectl.apply(_namespace(name), _secret("strop-store", name, secret))
+    if signing and not stack.kubectl.get("-n", name, "secret", SIGNING):
+        stack.kubectl.apply(_secret(SIGNING, name, _key_pair()))
+
+
+def _key_pair() -> dict[str, str]:
+    """A Secret as `cosign generate-key-pair` makes it, but not encrypted."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return {"cosign.key": private.decode(), "cosign.pub": public.decode()}
+
+
+@contextmanager
+def tenant(stack: Stack, name: str, *, signing: bool = True, **changes: Any) -> Iterator[str]:
+    """A namespace with a policy of its own; `changes` replace members of the common one. It goes in the end."""
+    add_namespace(stack, name, signing=signing)
+    metadata = {"name": "default", "namespace": name}
+    own = {"apiVersion": "strop.dev/v1alpha1", "kind": "OptimizationPolicy", "metadata": metadata}
+    stack.kubectl.apply({**own, "spec": stack.policy(**changes)})
+    try:
+        yield name
+    finally:
+        stack.kubectl("delete", "namespace", name, "--ignore-not-found", "--timeout=120s")
 
 
 def _namespace(name: str) -> Json:
@@ -201,9 +263,14 @@ def forwarded(kubectl: Kubectl, namespace: str, what: str, port: int) -> Iterato
     try:
         line = process.stdout.readline()  # Forwarding from 127.0.0.1:40123 -> 9000
         local = int(line.split("127.0.0.1:")[1].split(" ")[0])
-        wait_until("the forwarded port", lambda: socket.create_connection(("127.0.0.1", local), 1).close() is None, 10)
+        wait_until("the forwarded port", lambda: _answers(local), 10)
         yield local
     finally:
         process.terminate()
         process.wait(10)
         process.stdout.close()
+
+
+def _answers(port: int) -> bool:
+    with socket.create_connection(("127.0.0.1", port), 1):
+        return True

@@ -76,13 +76,7 @@ def _history(states: list[dict[str, object]]) -> list[dict[str, str]]:
 def _digest_in_store(stack: Stack, uri: str) -> str:
     """SHA-256 of the engine's file that a folder's manifest or the URI itself names."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
-    with stack.store() as store:
-        answer = store.get_object(bucket_name=bucket, object_name=key)
-        try:
-            return "sha256:" + hashlib.sha256(answer.read()).hexdigest()
-        finally:
-            answer.close()
-            answer.release_conn()
+    return "sha256:" + hashlib.sha256(stack.read(bucket, key)).hexdigest()
 
 
 def _metrics_tell_of_it(stack: Stack, folder: Path) -> None:

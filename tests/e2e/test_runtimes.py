@@ -45,6 +45,4 @@ def test_an_engine_built_for_a_gpu_that_is_not_there_is_never_ready(stack: Stack
 def _published(stack: Stack, run: Run) -> list[str]:
     """Names of all objects below the run's output folder."""
     folder = run.get()["spec"]["output"]["uri"].removeprefix("s3://engines/")
-    with stack.store() as store:
-        found = store.list_objects(bucket_name="engines", prefix=f"{folder}/", recursive=True)
-        return [str(item.object_name) for item in found]
+    return stack.names("engines", f"{folder}/")
