@@ -40,7 +40,7 @@ run: $(READY) ## Optimize two real models on this machine, no cluster needed
 
 test: $(READY) ## The whole suite that needs no node: contract, controller, pipeline, packaging
 	$(PY) tests/cluster provide etcd kube-apiserver kube-controller-manager kubectl minio helm oras > /dev/null
-	$(PY) -m pytest -n 2 tests/contract tests/controller tests/pipeline tests/closure tests/upgrade tests/gpu
+	$(PY) -m pytest -n 2 tests/contract tests/controller tests/cli tests/monitoring tests/pipeline tests/closure tests/upgrade tests/gpu
 
 e2e: $(READY) ## The real cluster from end to end (root, Linux; or Docker and kind)
 	@# What takes long is built here, outside of any test's time limit.
@@ -81,11 +81,13 @@ verify: $(READY) ## Generated files are current
 	$(PY) -m strop_api.crd --check
 	$(PY) -m strop_api.reference --check
 	$(PY) charts/sync.py --check
+	$(PY) charts/dashboards --check
 
 generate: $(READY) ## Make the generated files again
 	$(PY) -m strop_api.crd
 	$(PY) -m strop_api.reference
 	$(PY) charts/sync.py
+	$(PY) charts/dashboards
 
 lint: $(READY) ## ruff, mypy --strict, import-linter
 	$(PY) -m ruff check .

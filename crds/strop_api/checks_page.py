@@ -28,7 +28,8 @@ Generated from the catalogue in `crds/strop_api/checks`; do not edit.
 
 A check looks for one known trap. What it finds stands in `status.findings`, in the report and in `strop run`; what is
 Critical or High is an Event as well. Findings warn: what is refused is refused by rules and gates. `strop doctor` runs
-the checks that need no run.
+the checks that need no run. The severity of a check is its usual one: a finding may be milder, or worse, where what was
+measured shows so, and says its own.
 
 {table(("Severity", "means"), rows)}
 """

@@ -48,7 +48,6 @@ class Failure:
 
 TABLE: tuple[Failure, ...] = (
     Failure("the pod was disrupted", Reason.RETRYING, PolicyAction.IGNORE, pod_condition="DisruptionTarget"),
-    Failure("the worker left after SIGTERM", Reason.RETRYING, PolicyAction.IGNORE, exit_code=ExitCode.EVICTED),
     Failure("a gate was missed", Reason.GATE_MISSED, PolicyAction.FAIL_JOB, exit_code=ExitCode.GATE_MISSED),
     Failure(
         "input is not as the spec says", Reason.INVALID_INPUT, PolicyAction.FAIL_JOB, exit_code=ExitCode.INVALID_INPUT
@@ -57,12 +56,14 @@ TABLE: tuple[Failure, ...] = (
     Failure("built, not measured", Reason.NOT_MEASURED, PolicyAction.FAIL_JOB, exit_code=ExitCode.NOT_MEASURED),
     Failure("scratch is full", Reason.DISK_FULL, PolicyAction.FAIL_JOB, exit_code=ExitCode.DISK_FULL),
     Failure("the store or network failed", Reason.STORE_FAILED, PolicyAction.COUNT, exit_code=ExitCode.STORE_FAILED),
+    Failure("the pod's storage was used up", Reason.DISK_FULL, PolicyAction.COUNT, pod_reason="Evicted"),
+    Failure("the worker left after SIGTERM", Reason.RETRYING, PolicyAction.IGNORE, exit_code=ExitCode.EVICTED),
     Failure("out of memory", Reason.OUT_OF_MEMORY, PolicyAction.FAIL_JOB, terminated_reason="OOMKilled"),
-    Failure("the node's storage was used up", Reason.DISK_FULL, PolicyAction.COUNT, pod_reason="Evicted"),
     Failure("the deadline passed", Reason.DEADLINE_EXCEEDED, PolicyAction.FAIL_JOB, job_reason="DeadlineExceeded"),
     Failure("anything else", Reason.WORKER_FAILED, PolicyAction.COUNT, exit_code=ExitCode.FAILED),
 )
-"""In order: the first row that matches a pod explains it. A SIGKILL for memory shows as exit code 137."""
+"""In order: the first row that matches a pod explains it. A SIGKILL for memory shows as exit code 137. A pod that
+outgrew its own volumes is evicted without being disrupted, and its worker leaves as after any SIGTERM."""
 
 OOM_EXIT_CODE = int(ExitCode.OUT_OF_MEMORY)
 

@@ -139,7 +139,7 @@ class Signing(ApiModel):
 class DriftChecks(ApiModel):
     """Whether what was published is still what would be made today."""
 
-    every_seconds: Annotated[int, Field(ge=300, le=31_536_000)] = 86_400
+    every_seconds: Annotated[int, Field(ge=60, le=31_536_000)] = 86_400
     """Time between two checks of one resource. Each is a small worker Job, that needs no accelerator."""
 
 

@@ -175,6 +175,14 @@ class Target(ApiModel):
     optional: bool = False
     """An optional target does not hold back Ready."""
 
+    @property
+    def node_labels(self) -> dict[str, str]:
+        """Labels that a node must have to run this target."""
+        labels: dict[str, str] = {} if self.cpu is None else {"kubernetes.io/arch": self.cpu.arch}
+        if self.accelerator is not None and self.accelerator.product is not None:
+            labels["nvidia.com/gpu.product"] = self.accelerator.product
+        return labels
+
 
 class MetricDropGate(ApiModel):
     """How much worse than the original the metric may be. Exactly one bound."""

@@ -227,15 +227,19 @@ def doctor(
     ] = "high",
     select: Annotated[list[str] | None, typer.Option(help="Only these checks; may repeat or list.")] = None,
     ignore: Annotated[list[str] | None, typer.Option(help="Without these checks.")] = None,
+    seconds: Annotated[float, typer.Option(help="How long one graph may be run.", min=1)] = 60,
 ) -> None:
-    """Examine files for known traps, running nothing: exit code 0, 10 for findings, 11 for what cannot be read."""
+    """Examine files for known traps: exit code 0, 10 for findings, 11 for what cannot be read.
+
+    Programs are parsed and never run. ONNX graphs are run on made-up inputs, within bounds of time and memory.
+    """
     from strop_job.doctor.command import FailOn, Format
     from strop_job.doctor.command import doctor as examine
 
     with problems_end_here():
         if shape not in list(Format) or fail_on not in list(FailOn):
             raise typer.BadParameter(f"--format takes {', '.join(Format)}; --fail-on takes {', '.join(FailOn)}")
-        code = examine(paths, out, Format(shape), FailOn(fail_on), select or (), ignore or ())
+        code = examine(paths, out, Format(shape), FailOn(fail_on), select or (), ignore or (), seconds)
     raise typer.Exit(code)
 
 

@@ -8,14 +8,13 @@ named by package and path. A program that is not installed as it was labelled (a
 bench: a figure over fewer programs than were labelled would flatter.
 
 Two figures are given of each kind. `at its line` counts a finding as right if a label of its category stands on one of
-its lines (calls span several), `in its program` if a label of its category stands anywhere in the program.
+its lines (calls span several), `in its program` if a label of its category stands anywhere in the program. A finding
+that only a label called `acceptable` covers is neither right nor wrong, and counts in neither.
 """
 
 import argparse
-import contextlib
 import hashlib
 import importlib.metadata
-import importlib.util
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -56,20 +55,34 @@ class Said:
 
 @dataclass(frozen=True)
 class Judged:
-    """One program of the corpus: what was said and what is labelled."""
+    """One program of the corpus: what was said, what is labelled, and what may be said or left unsaid."""
 
     name: str
     said: tuple[Said, ...]
     labels: tuple[tuple[str, int], ...]
+    acceptable: tuple[tuple[str, int], ...]
+    """Line 0 is anywhere in the program."""
 
     def right(self, said: Said, *, exact: bool) -> bool:
-        """Whether a label stands for the finding."""
-        return any(trap == said.category and (not exact or line in said.lines) for trap, line in self.labels)
+        """Whether a label stands for the finding; one beside a label counts where the labellers list its line too."""
+        trapped = {trap for trap, _ in self.labels}
+        places = (*self.labels, *(place for place in self.acceptable if place[0] in trapped))
+        return any(trap == said.category and (not exact or line in said.lines) for trap, line in places)
+
+    def counts(self, said: Said, *, exact: bool) -> bool:
+        """Whether the finding is right or wrong: not one that could be argued either way."""
+        open_to_argument = any(
+            trap == said.category and (not exact or line == 0 or line in said.lines) for trap, line in self.acceptable
+        )
+        return self.right(said, exact=exact) or not open_to_argument
 
     def found(self, label: tuple[str, int], *, exact: bool) -> bool:
-        """Whether a finding stands for the label."""
-        trap, line = label
-        return any(said.category == trap and (not exact or line in said.lines) for said in self.said)
+        """Whether a finding stands for the label: at its line, or at another that the labellers list for its trap."""
+        places = (label, *(place for place in self.acceptable if place[0] == label[0]))
+        return any(
+            said.category == label[0] and (not exact or any(line in said.lines for _, line in places))
+            for said in self.said
+        )
 
 
 def planted() -> None:
@@ -92,7 +105,7 @@ def corpus(path: Path) -> list[Judged]:
 
 
 def _judged(entry: dict) -> Judged:
-    path = _installed(entry["package"], entry["path"])
+    path = _installed(entry["distribution"], entry["path"])
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
         raise SystemExit(f"{path} is not the program that was labelled: install the locked versions")
@@ -104,28 +117,28 @@ def _judged(entry: dict) -> Judged:
         )
         for located in examine(path, content.decode("utf-8"))
     )
-    labels = tuple((finding["trap"], finding["line"]) for finding in entry["findings"])
-    return Judged(f"{entry['package']}: {entry['path']}", said, labels)
+    return Judged(entry["path"], said, _places(entry["findings"]), _places(entry["acceptable"]))
 
 
-def _installed(package: str, path: str) -> Path:
-    """Where a file of a package lies: below its module, beside it, or where its distribution put it."""
-    candidates = []
-    spec = importlib.util.find_spec(package.replace("-", "_"))
-    for place in (spec.submodule_search_locations or ()) if spec is not None else ():
-        candidates += [Path(place) / path, Path(place).parent / path]
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        candidates.append(Path(str(importlib.metadata.distribution(package).locate_file(path))))
-    found = next((candidate for candidate in candidates if candidate.is_file()), None)
-    if found is None:
-        raise SystemExit(f"{package} has no {path}: install the locked versions")
+def _places(labels: list[dict]) -> tuple[tuple[str, int], ...]:
+    return tuple((label["trap"], label["line"]) for label in labels)
+
+
+def _installed(distribution: str, path: str) -> Path:
+    """Where a distribution, named with its release, put a file."""
+    try:
+        found = Path(str(importlib.metadata.distribution(distribution.partition("==")[0]).locate_file(path)))
+    except importlib.metadata.PackageNotFoundError:
+        raise SystemExit(f"{distribution} is not installed: install the locked versions") from None
+    if not found.is_file():
+        raise SystemExit(f"{distribution} has no {path}: install the locked versions")
     return found
 
 
 def judge(judged: list[Judged], *, exact: bool) -> None:
     """Precision, recall and false findings in 30 programs."""
     where = "at its line" if exact else "in its program"
-    said = [(program, one) for program in judged for one in program.said]
+    said = [(program, one) for program in judged for one in program.said if program.counts(one, exact=exact)]
     right = sum(program.right(one, exact=exact) for program, one in said)
     labels = [(program, label) for program in judged for label in program.labels]
     found = sum(program.found(label, exact=exact) for program, label in labels)
@@ -135,7 +148,7 @@ def judge(judged: list[Judged], *, exact: bool) -> None:
         emit(f"doctor, corpus, recall, {where}", "share", found / len(labels), n=len(labels))
     false = (len(said) - right) * 30 / len(judged)
     emit(f"doctor, corpus, false findings in 30 programs, {where}", "findings", false, n=len(judged), baseline=1)
-    noisy = sum(any(not program.right(one, exact=exact) for one in program.said) for program in judged)
+    noisy = len({program.name for program, one in said if not program.right(one, exact=exact)})
     emit(f"doctor, corpus, programs with a false finding, {where}", "programs", noisy, n=len(judged))
 
 
@@ -143,7 +156,8 @@ def by_category(judged: list[Judged]) -> None:
     """Recall and precision of each category, in its program."""
     named = {said.category for p in judged for said in p.said} | {trap for p in judged for trap, _ in p.labels}
     for category in sorted(named):
-        said = [p.right(one, exact=False) for p in judged for one in p.said if one.category == category]
+        spoken = [(p, one) for p in judged for one in p.said if one.category == category]
+        said = [p.right(one, exact=False) for p, one in spoken if p.counts(one, exact=False)]
         labels = [p.found(label, exact=False) for p in judged for label in p.labels if label[0] == category]
         for word, each in (("precision", said), ("recall", labels)):
             if each:
@@ -156,6 +170,7 @@ def shown(judged: Iterable[Judged]) -> None:
         for one in program.said:
             if not program.right(one, exact=True):
                 near = "line differs" if program.right(one, exact=False) else "false"
+                near = near if program.counts(one, exact=True) else "acceptable"
                 print(json.dumps({"program": program.name, "finding": one.text, "verdict": near}))
         for label in program.labels:
             if not program.found(label, exact=True):

@@ -117,9 +117,9 @@ ACCEPTED: dict[str, Sequence[Edit]] = {
     "two targets": (put("spec.targets[1]", {"name": "vino", "runtime": "OpenVINO"}),),
     "every gate": (
         gate("metricDrop", maxPoints="1.0", confidence="95%"),
-        gate("metricMin", min="0.9"),
+        gate("metricMin", min="0.9", confidence="99.9%"),
         gate("speedup", min="1.5", over="Original", confidence="95%"),
-        gate("latency", p50MaxMicroseconds=100, p99MaxMicroseconds=800),
+        gate("latency", p50MaxMicroseconds=100, p99MaxMicroseconds=800, confidence="50.001%"),
         gate("throughput", minPerSecond=10),
         gate("size", max="100Mi"),
         gate("peakMemory", max="1Gi"),

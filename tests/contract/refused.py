@@ -458,6 +458,16 @@ REFUSED: dict[str, tuple[Sequence[Edit], str, str]] = {
         "spec.gates.metricDrop.confidence",
         "between 50% and 100%",
     ),
+    "certainty of a minimum": (
+        (gate("metricMin", min="0.9", confidence="100%"),),
+        "spec.gates.metricMin.confidence",
+        "between 50% and 100%",
+    ),
+    "a coin's toss of a latency": (
+        (gate("latency", p99MaxMicroseconds=800, confidence="50.000%"),),
+        "spec.gates.latency.confidence",
+        "both excluded",
+    ),
     "a coin's toss": ((gate("speedup", min="1", confidence="50%"),), "spec.gates.speedup.confidence", "both excluded"),
     "a speed-up of nothing": ((gate("speedup", min="0"),), "spec.gates.speedup.min", "above zero"),
     "a float speed-up": ((gate("speedup", min=1.5),), "spec.gates.speedup.min", "string"),
@@ -483,6 +493,11 @@ REFUSED: dict[str, tuple[Sequence[Edit], str, str]] = {
         (drop("spec.steps"), gate("realisedPrecision", min="80%")),
         "spec.gates.realisedPrecision",
         "needs a Quantize step",
+    ),
+    "calibration of nothing": (
+        (drop("spec.steps"), gate("calibration", maxMismatches=0)),
+        "spec.gates.calibration",
+        "method Static",
     ),
     "the worker's own variable": (
         (put("spec.worker.env", [{"name": "STROP_X"}]),),

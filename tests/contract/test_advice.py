@@ -290,10 +290,11 @@ def _models(annotation: object) -> Iterator[type[BaseModel]]:
 
 
 def _read() -> set[str]:
-    """Every attribute that the operator or the worker looks at."""
+    """Every attribute that the operator, what it asks of a policy, or the worker looks at."""
     sources = [
         path for part in ("operator/strop_operator", "jobimage/strop_job") for path in (ROOT / part).rglob("*.py")
     ]
+    sources.append(ROOT / "crds" / "strop_api" / "grants.py")
     trees = (ast.walk(ast.parse(path.read_text())) for path in sources)
     return {node.attr for nodes in trees for node in nodes if isinstance(node, ast.Attribute)}
 

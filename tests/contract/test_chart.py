@@ -1,6 +1,6 @@
 """The chart: what it renders is taken by a real API server, installs, upgrades and goes; its values are checked.
 
-The PodMonitor is rendered and not applied: its kind is the Prometheus operator's, which is not here.
+What it makes for a Prometheus operator and for Grafana is tested in tests/monitoring.
 """
 
 import json
@@ -174,13 +174,6 @@ def test_the_schema_knows_every_value_and_every_value_is_shown() -> None:
         "values.policy.proxy",
         "values.policy.signing",
     ]
-
-
-def test_a_monitor_is_made_only_when_it_is_asked_for(tmp_path: Path) -> None:
-    """Its kind is in few clusters; elsewhere the whole chart would be refused."""
-    assert of_kind(rendered(tmp_path, {}), "PodMonitor") == []
-    monitor = of_kind(rendered(tmp_path, {"metrics": {"podMonitor": True}}), "PodMonitor")[0]
-    assert monitor["spec"]["podMetricsEndpoints"] == [{"port": "http", "path": "/metrics"}]
 
 
 def test_the_charts_copies_are_current() -> None:

@@ -15,8 +15,9 @@ from safetensors.torch import save_file
 
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.result import Outcome, RunRequest
+from strop_job.conclude import Finished
 from strop_job.hardware import this_machine
-from strop_job.pipeline import Finished, run
+from strop_job.pipeline import run
 from strop_job.plan import make_plan
 from strop_job.progress import Silent
 from strop_job.records import Record

@@ -23,7 +23,8 @@ FEW_EVALUATION_SAMPLES = Check(
     "evaluation-too-small",
     "Too few samples to see the loss asked about",
     Severity.MEDIUM,
-    "An interval of the loss that reaches further than the gate's bound tells a good model from a bad one by luck.",
+    "An interval of the loss that reaches further than the gate's bound, to both sides of it, tells a good model from "
+    "a bad one by luck.",
     "evaluate on more samples, or widen the bound",
 )
 ONE_LABEL = Check(
@@ -32,6 +33,23 @@ ONE_LABEL = Check(
     Severity.HIGH,
     "Samples of one class say nothing about telling classes apart; mostly a sorted file was cut to its first samples.",
     "shuffle the evaluation data, or leave spec.data.evaluation.samples out",
+)
+EVALUATION_DUPLICATES = Check(
+    "evaluation-duplicates",
+    "Evaluation samples that repeat others",
+    Severity.HIGH,
+    "A repeated sample tells nothing new, yet an interval counts it as another one: ten copies of 100 samples look "
+    "like proof by 1,000. Whether the gates can be passed at all is reckoned from the distinct samples.",
+    "drop the repeats; or name what was repeated in spec.data.evaluation.groups, so that intervals reckon with it",
+)
+QUANTIZATION_RUINED = Check(
+    "quantization-ruined",
+    "A model that quantization ruined",
+    Severity.HIGH,
+    "Outputs far from the original's (SQNR below 10 dB, cosine below 0.9, or less than 80% the same answers) together "
+    "with a metric that surely fell by 5% or more: ranges of some activations do not fit 8 bits, as those of encoders "
+    "with a few large channels. Compile parity tells the graph's fault from the compiler's.",
+    "keep what has outliers high (excludeNodes, opTypes), calibrate by Percentile, or take ranges anew (Dynamic)",
 )
 COLLAPSED = Check(
     "predictions-collapsed",
@@ -108,7 +126,8 @@ GATE_POWER_UNKNOWN = Check(
     Severity.LOW,
     "For a metric that is not made of right and wrong answers it depends on how much the two models differ from sample "
     "to sample, which nothing tells before both are measured.",
-    "look at the interval of an earlier run; four times the samples halve it",
+    "run it once without confidence: the interval in its report must be shorter than the margin; four times the samples "
+    "halve it",
 )
 
 CHECKS: tuple[Check, ...] = (
@@ -116,6 +135,8 @@ CHECKS: tuple[Check, ...] = (
     CONSTANT_PASSES,
     FEW_EVALUATION_SAMPLES,
     ONE_LABEL,
+    EVALUATION_DUPLICATES,
+    QUANTIZATION_RUINED,
     COLLAPSED,
     HARDLY_REALISED,
     NOT_FASTER,

@@ -128,7 +128,7 @@ ZEROS = Check(
     Severity.MEDIUM,
     "Dense kernels multiply by zeros as by anything else. Zeros pay as 2:4 patterns on NVIDIA GPUs from compute "
     "capability 8.0 with sparseWeights, or where whole channels are removed; on CPUs only the latter.",
-    "Prune structure (Prune with method Structured, then Compact), or 2:4 for Ampere and later with sparseWeights",
+    "Remove whole channels before export (this release has no Compact step), or 2:4 for Ampere and later, sparseWeights",
 )
 ZERO_CHANNELS = Check(
     "zero-channels",
@@ -136,7 +136,7 @@ ZERO_CHANNELS = Check(
     Severity.MEDIUM,
     "A channel whose weights are all zero yields a constant, and is computed in full: only removing it from the "
     "tensors makes the model smaller and faster.",
-    "Add a Compact step: it removes the channels, and the speed becomes real",
+    "Remove the channels from the model before export: this release has no Compact step",
 )
 OPAQUE = Check(
     "engine-opaque",

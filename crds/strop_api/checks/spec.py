@@ -49,8 +49,9 @@ HALF_ON_A_CPU = Check(
     "half-precision-on-cpu",
     "Half precision on a processor",
     Severity.MEDIUM,
-    "Few processors compute in 16 bits: the file becomes smaller and the model seldom faster.",
-    "choose int8, or a target with an accelerator",
+    "Few processors compute in 16 bits: the file becomes smaller and the model seldom faster. Not said of OpenVINO and "
+    "Inductor where cpu.isa names one that does, such as avx512_bf16, amx_bf16 or avx512_fp16.",
+    "choose int8, an accelerator, or OpenVINO or Inductor and the cpu.isa of a processor that computes in 16 bits",
 )
 FLATTERING_BASELINE = Check(
     "flattering-baseline",
@@ -64,7 +65,7 @@ POINT_ESTIMATE = Check(
     "A gate that luck may pass",
     Severity.LOW,
     "With few samples the interval is wide, and a model that is really worse may pass by its point estimate.",
-    "set spec.gates.metricDrop.confidence to hold the gate against the interval",
+    "evaluate on as many samples as are named or widen the bound, then set spec.gates.metricDrop.confidence",
 )
 BUILT_NOT_MEASURED = Check(
     "built-not-measured",
@@ -175,7 +176,7 @@ ZEROS_WITHOUT_SPEED = Check(
     Severity.MEDIUM,
     "Dense kernels multiply zeros as they do other numbers. Only 2:4 zeros, in TensorRT with sparseWeights on compute "
     "capability 8.0 and above, are skipped.",
-    "use method Structured; or TwoFour and sparseWeights: true on such a device",
+    "remove channels before export in place of zeroing weights; or TwoFour and sparseWeights: true on such a device",
 )
 LITTLE_RECOVERY = Check(
     "little-recovery",

@@ -13,10 +13,18 @@ from strop_api.optimization import ModelOptimizationSpec
 from strop_api.rules.golden import GOLDEN
 from strop_api.rules.steps import before, types
 from strop_api.steps import Precision, QuantizeMethod, StepType
-from strop_api.targets import GPU_RUNTIMES, SpeedupOver
+from strop_api.targets import GPU_RUNTIMES, Runtime, SpeedupOver, Target
 
 FEW_SAMPLES = 100
 """Below this a calibration set seldom shows the range of activations (usual are 100 to 1,000)."""
+
+HALVES = {
+    Precision.BF16: frozenset({"avx512_bf16", "amx_bf16", "bf16"}),
+    Precision.FP16: frozenset({"avx512_fp16", "amx_fp16", "fphp", "asimdhp", "sve", "sve2"}),
+}
+"""Instruction sets that multiply in 16 bits, as /proc/cpuinfo names them on amd64 and arm64."""
+USING_HALVES = frozenset({Runtime.OPENVINO, Runtime.INDUCTOR})
+"""Runtimes whose kernels for processors use them; ONNX Runtime casts to 32 bits and back."""
 
 TURING = "7.5"
 """TensorRT-RTX leaves it out of portable engines by default: what it lacks costs the others speed."""
@@ -69,19 +77,26 @@ def _unused_data(spec: ModelOptimizationSpec) -> Iterator[Finding]:
 
 
 def _fp16_on_a_cpu(spec: ModelOptimizationSpec) -> Iterator[Finding]:
-    on_cpu = [t.name for t in spec.targets if t.accelerator is None and t.runtime not in GPU_RUNTIMES]
+    on_cpu = [t for t in spec.targets if t.accelerator is None and t.runtime not in GPU_RUNTIMES]
     if not on_cpu:
         return
     for step in spec.steps:
-        if step.quantize is not None and step.quantize.precision in (Precision.FP16, Precision.BF16):
-            precision = step.quantize.precision
+        precision = step.quantize.precision if step.quantize is not None else None
+        slow = [t.name for t in on_cpu if precision in HALVES and not _computes_in(t, precision)]
+        if slow:
             yield checks.HALF_ON_A_CPU.finding(
-                f"spec.steps: {precision} is seldom faster on a CPU (target {on_cpu[0]}), only smaller"
+                f"spec.steps: {precision} is seldom faster on a CPU (target {slow[0]}), only smaller"
             )
     if spec.gates.speedup is not None and spec.gates.speedup.over is SpeedupOver.FP16:
         yield checks.FLATTERING_BASELINE.finding(
             "spec.gates.speedup.over: FP16 is slow on a CPU, so the ratio flatters"
         )
+
+
+def _computes_in(target: Target, precision: Precision) -> bool:
+    """Whether the processor that the target pins multiplies in this precision, and the runtime lets it."""
+    pinned = target.cpu.isa if target.cpu is not None else None
+    return target.runtime in USING_HALVES and pinned in HALVES[precision]
 
 
 def _built_not_measured(spec: ModelOptimizationSpec) -> Iterator[Finding]:

@@ -98,6 +98,11 @@ def _attributes(model: type[BaseModel]) -> dict[str, str]:
     return {field.alias: key for key, field in model.model_fields.items() if field.alias is not None}
 
 
+def member_names(model: type[BaseModel]) -> list[str]:
+    """The members of a model by their names on the wire."""
+    return list(_attributes(model))
+
+
 def quoted(values: Any) -> str:
     """A CEL list of strings."""
     return "[" + ", ".join(f"'{value}'" for value in values) + "]"

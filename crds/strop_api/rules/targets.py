@@ -5,7 +5,7 @@ from strop_api.optimization import ModelOptimizationSpec
 from strop_api.rules.rule import Rule, quoted, words
 from strop_api.steps import Precision, QuantizeMethod
 from strop_api.support import QUANTIZATIONS, Quantization
-from strop_api.targets import FidelityGate, LatencyGate, MetricDropGate, SpeedupGate, SpeedupOver
+from strop_api.targets import FidelityGate, LatencyGate, MetricDropGate, MetricMinGate, SpeedupGate, SpeedupOver
 
 
 def _one_bound(gate: MetricDropGate) -> bool:
@@ -30,7 +30,7 @@ def _cosine(gate: FidelityGate) -> bool:
     return gate.cosine_min is None or float(gate.cosine_min) <= 1
 
 
-def _confidence(gate: MetricDropGate | SpeedupGate) -> bool:
+def _confidence(gate: MetricDropGate | MetricMinGate | SpeedupGate | LatencyGate) -> bool:
     return gate.confidence is None or 50 < float(gate.confidence.removesuffix("%")) < 100
 
 
@@ -59,7 +59,9 @@ GATES = (
         "set exactly one of maxPoints and maxRelative",
     ),
     _confidence_rule("spec.gates.metricDrop"),
+    _confidence_rule("spec.gates.metricMin"),
     _confidence_rule("spec.gates.speedup"),
+    _confidence_rule("spec.gates.latency"),
     Rule(
         "speedup-above-zero",
         "spec.gates.speedup",
@@ -123,6 +125,13 @@ def _something_to_realise(spec: ModelOptimizationSpec) -> bool:
     return spec.gates.realised_precision is None or any(step.quantize is not None for step in spec.steps)
 
 
+def _something_to_audit(spec: ModelOptimizationSpec) -> bool:
+    if spec.gates.calibration is None:
+        return True
+    static = any(step.quantize is not None and step.quantize.method is QuantizeMethod.STATIC for step in spec.steps)
+    return static and spec.data.calibration is not None
+
+
 def _reachable_minimum(spec: ModelOptimizationSpec) -> bool:
     gate = spec.gates.metric_min
     if gate is None:
@@ -170,6 +179,15 @@ TOGETHER = (
         _something_to_realise,
         "realisedPrecision needs a Quantize step",
         ".gates.realisedPrecision",
+    ),
+    Rule(
+        "calibration-to-audit",
+        "spec",
+        "!has(self.gates) || !has(self.gates.calibration) || (has(self.data.calibration) && has(self.steps)"
+        " && self.steps.exists(s, has(s.quantize) && s.quantize.method == 'Static'))",
+        _something_to_audit,
+        "nothing is calibrated that could be held against it: it needs a Quantize step of method Static",
+        ".gates.calibration",
     ),
     Rule(
         "output-is-a-folder",

@@ -69,6 +69,9 @@ class ImageSamples(Samples):
         for name, _ in self.files:
             yield hashlib.sha256((self.folder / name).read_bytes()).digest()
 
+    def _stored_labels(self) -> Iterator[bytes]:
+        return (str(label).encode() for _, label in self.files)
+
 
 def preprocess(image: Image.Image, spec: ImagePreprocessing, dtype: str) -> Array:
     """One image as the model takes it, without the batch axis.

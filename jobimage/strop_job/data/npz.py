@@ -101,6 +101,13 @@ class NpzSamples(Samples):
             for i in range(len(arrays[self.names[0]])):
                 yield input_digest({n: arrays[n][i] for n in self.names})
 
+    def _stored_labels(self) -> Iterator[bytes]:
+        if self.reading.labels not in self.read:
+            yield from (b"" for _ in range(self._count()))
+            return
+        for arrays in self._rows([self.reading.labels], CHUNK, self._count()):
+            yield from (row.tobytes() for row in arrays[self.reading.labels])
+
     def _rows(self, names: list[str], size: int, limit: int) -> Iterator[dict[str, Array]]:
         with ExitStack() as stack:
             archive = stack.enter_context(zipfile.ZipFile(self.path))

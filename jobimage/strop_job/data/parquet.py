@@ -183,3 +183,10 @@ class ParquetSamples(Samples):
                 arrays = {t.name: self._tensor(table, t, first) for t in self.reading.inputs}
                 yield from (input_digest({n: a[i] for n, a in arrays.items()}) for i in range(len(table)))
             first += len(table)
+
+    def _stored_labels(self) -> Iterator[bytes]:
+        if not self.has_labels:
+            yield from (b"" for _ in range(self.rows))
+            return
+        for record in self._records([self.reading.labels], CHUNK):
+            yield from (repr(value).encode() for value in record.column(0).to_pylist())

@@ -39,3 +39,6 @@ class TextSamples(Samples):
 
     def _digests(self) -> Iterator[bytes]:
         return map(text_digest, self._lines())
+
+    def _stored_labels(self) -> Iterator[bytes]:
+        return (b"" for _ in range(self.rows))

@@ -11,6 +11,7 @@ from strop_api.failures import ExitCode
 from strop_api.findings import Severity
 from strop_job.doctor.examine import Choice, Examined, examine_all
 from strop_job.doctor.formats import as_json, as_sarif, show_text
+from strop_job.doctor.guarded import SECONDS, Bounds
 from strop_job.errors import InvalidInput
 
 FOUND = 10
@@ -36,11 +37,20 @@ class FailOn(StrEnum):
 
 
 def doctor(
-    paths: list[Path], console: Console, shape: Format, fail_on: FailOn, select: Iterable[str], ignore: Iterable[str]
+    paths: list[Path],
+    console: Console,
+    shape: Format,
+    fail_on: FailOn,
+    select: Iterable[str],
+    ignore: Iterable[str],
+    seconds: float = SECONDS,
 ) -> int:
-    """Examine the paths and print what was found; the exit code. Raises InvalidInput for a check that is not known."""
+    """Examine the paths and print what was found; the exit code. A graph may be run for `seconds`.
+
+    Raises InvalidInput for a check that is not known.
+    """
     choice = Choice(_known(select, "--select"), _known(ignore, "--ignore"))
-    examined = list(examine_all(paths, choice))
+    examined = list(examine_all(paths, choice, Bounds(seconds)))
     if shape is Format.TEXT:
         show_text(console, examined)
     else:

@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from strop_api import API_VERSION
-from strop_api.checks.source import NOT_READ, SPEC_INVALID, SPEC_UNSUPPORTED
-from strop_api.findings import Finding
+from strop_api.checks.source import SPEC_INVALID, SPEC_UNSUPPORTED
+from strop_api.findings import Finding, Severity
 from strop_api.optimization import KIND, ModelOptimizationSpec
 from strop_api.policy import POLICY_KIND
 from strop_api.rules import InvalidSpec, check_support, findings, validate, validate_policy
@@ -19,6 +21,8 @@ PATH = re.compile(r"^(?:spec|metadata|apiVersion|kind)\b[A-Za-z0-9_.\[\]-]*")
 """A field's path where a message opens with one."""
 PART = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 GROUP = API_VERSION.partition("/")[0]
+PIECE = 1 << 20
+"""Bytes that are searched at once."""
 
 
 class NotYaml(Exception):  # noqa: N818 - says what the file is not
@@ -38,6 +42,29 @@ def examine(text: str) -> list[Located] | None:
             known = True
             found += [_placed(finding, root) for finding in _findings(document)]
     return found if known else None
+
+
+def speaks_of_ours(text: str) -> bool:
+    """Whether a file that cannot be parsed, such as a template, may be meant to hold a resource of ours.
+
+    A label or a rule of another resource that names our group makes it none of ours.
+    """
+    return re.search(rf"\bapiVersion['\"]?\s*:\s*['\"]?{re.escape(GROUP)}\b", text) is not None
+
+
+def is_of_others(path: Path) -> bool:
+    """Whether a file, of any size and encoding, names neither our group nor a kind of ours. False if not readable."""
+    ours = [word.encode() for word in (GROUP, KIND, POLICY_KIND)]
+    try:
+        with path.open("rb") as file:
+            before = b""
+            while part := file.read(PIECE):
+                if any(word in before + part for word in ours):
+                    return False
+                before = part[-max(map(len, ours)) :]
+    except OSError:
+        return False
+    return True
 
 
 def _documents(text: str) -> list[tuple[yaml.Node, Any]]:
@@ -71,9 +98,17 @@ def _findings(document: Mapping[str, Any]) -> Iterator[Finding]:
         elif document.get("kind") == KIND:
             yield from _of_spec(validate(document, cluster=False))
         else:
-            yield NOT_READ.finding(f"kind: {document.get('kind')!r} is not one of ours: {KIND}, {POLICY_KIND}")
+            yield _unknown_kind(document.get("kind"))
     except InvalidSpec as invalid:
         yield from (SPEC_INVALID.finding(str(problem)) for problem in invalid.problems)
+
+
+def _unknown_kind(kind: object) -> Finding:
+    """A kind that our group does not have, and which of ours is written nearly so."""
+    near = get_close_matches(str(kind), (KIND, POLICY_KIND), n=1)
+    means = f"did you mean {near[0]}?" if near else f"ours are {KIND} and {POLICY_KIND}"
+    mend = f"Write kind: {near[0]}" if near else None
+    return SPEC_INVALID.finding(f"kind: {kind!r} is no kind of {GROUP}; {means}", severity=Severity.HIGH, mend=mend)
 
 
 def _of_spec(spec: ModelOptimizationSpec) -> Iterator[Finding]:

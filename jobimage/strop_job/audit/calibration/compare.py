@@ -27,13 +27,14 @@ def compare(
     """Every mismatch between two sets that were observed with the same model, worst first.
 
     `held_out` is what the model is judged by where that is not the reference; only its fingerprints are read. Of a
-    calibration set in which nothing varies, that alone is said. Raises ValueError for an empty set.
+    calibration set in which nothing varies, or a reference of next to nothing, that alone is said. Raises ValueError
+    for an empty set.
     """
     if not len(calibration) or not len(reference):
         raise ValueError("nothing was observed of one of the sets")
     pair = Pair(calibration, reference, reference if held_out is None else held_out, reference_name)
     first = judge_sets.degenerate(pair)
-    if judge_sets.distinct_samples(calibration) == 1:
+    if judge_sets.distinct_samples(calibration) == 1 or not judge_sets.comparable(reference):
         return Verdict(first.findings, {"set": dict(first.figures)})
     judged = {"set": first} | {name: judge(pair) for name, judge in JUDGES.items()}
     findings = _weighed([found for judgement in judged.values() for found in judgement.findings], pair)

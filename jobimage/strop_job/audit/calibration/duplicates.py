@@ -67,7 +67,7 @@ def _worst(share: Callable[[float], float], usual_distance: float, reference: Fl
 
 def comparable(prints: Floats, reference: Floats) -> Floats:
     """Every column in units of the reference's deviation: a column of large numbers counts no more than another."""
-    centre, deviation = reference.mean(axis=0), reference.std(axis=0)
+    centre, deviation = reference.mean(axis=0, dtype=np.float64), reference.std(axis=0, dtype=np.float64)
     kept = deviation > 1e-6 * np.maximum(np.abs(reference).max(axis=0, initial=0.0), 1e-12)
     scaled: Floats = np.clip((prints[:, kept] - centre[kept]) / deviation[kept], -WITHIN, WITHIN).astype(np.float32)
     return scaled

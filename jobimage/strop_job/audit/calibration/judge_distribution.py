@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from strop_api.checks import calibration as checks
 from strop_api.findings import Finding
-from strop_job.audit.calibration import statistics
+from strop_job.audit.calibration import two_sample
 from strop_job.audit.calibration.observed import Floats, Role
 from strop_job.audit.calibration.verdict import Judgement, Pair, rounded, short
 
@@ -66,7 +66,7 @@ def distributions(pair: Pair) -> Judgement:
     large = [one for one in tested if one.size >= 1]
     worst = [next((one for one in large if one.role is role), None) for role in Role]
     named = [one for one in worst if one is not None]
-    kept = statistics.holm([_chance(one, pair, len(tested)) for one in named], len(tested))
+    kept = two_sample.holm([_chance(one, pair, len(tested)) for one in named], len(tested))
     real = [one for one, keep in zip(named, kept, strict=True) if keep]
     findings = [*_broken(pair), *(_finding(one, pair, large) for one in real)]
     table: list[JsonValue] = [_row(one) for one in tested[:LISTED]]
@@ -90,20 +90,20 @@ def _compared(pair: Pair) -> list[Difference]:
             if values is None:
                 continue
             between, first = _distances(*values)
-            energy = statistics.energy(between, first)
+            energy = two_sample.energy(between, first)
             found.append(Difference(tensor, pair.reference.tensors[tensor].role, view, energy))
     return found
 
 
-def _distances(mine: Floats, theirs: Floats) -> tuple[statistics.Array, int]:
-    scaled = statistics.standardized(mine, theirs)
-    return statistics.distances(np.concatenate(scaled)), len(mine)
+def _distances(mine: Floats, theirs: Floats) -> tuple[two_sample.Array, int]:
+    scaled = two_sample.standardized(mine, theirs)
+    return two_sample.distances(np.concatenate(scaled)), len(mine)
 
 
 def _chance(one: Difference, pair: Pair, tests: int) -> float:
     values = _views(pair, one.tensor, one.view)
     assert values is not None
-    return statistics.chance(*_distances(*values), tests)
+    return two_sample.chance(*_distances(*values), tests)
 
 
 def _broken(pair: Pair) -> list[Finding]:
@@ -130,7 +130,7 @@ def _seen(one: Difference, pair: Pair) -> str:
     """The column that differs most, in words. Random projections of channels have no figures that mean anything."""
     values = _views(pair, one.tensor, one.view)
     assert values is not None
-    column, moved = statistics.shift(*values)
+    column, moved = two_sample.shift(*values)
     by = f"{abs(moved):.1f} deviations" if abs(moved) < 100 else "far more than its deviation"
     if one.role is not Role.INPUT and one.view.startswith("axis"):
         return f"means along {one.view} differ by up to {by}"

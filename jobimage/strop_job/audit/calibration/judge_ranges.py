@@ -1,5 +1,7 @@
 """Judges of ranges: what the calibration set's ranges cost on the reference's own values."""
 
+import math
+
 import numpy as np
 from pydantic import JsonValue
 
@@ -13,7 +15,7 @@ from strop_job.audit.calibration.verdict import Judgement, Pair, percent, rounde
 EXCESS_DECIBELS = 12.0
 """Two bits of eight: with six left, every published recipe of post-training quantization loses accuracy visibly. Halves
 of honest sets stay below 11 dB where tails are heavy, and below 5 dB elsewhere."""
-SPLITS = 20
+SPLITS, LEAST_HALVED = 20, 4
 """Random halves of the reference, whose costs for each other say what its tails alone do."""
 LISTED = 40
 """Tensors in the table of figures, the dearest first."""
@@ -46,15 +48,20 @@ def _is_bad(pair: Pair, name: str, cost: Cost) -> bool:
 
 
 def _own_excess(tensor: Tensor) -> float:
-    """The cost that nine of ten random halves of one set stay below when their ranges serve the other half."""
+    """The cost that nine of ten random halves of one set stay below when their ranges serve the other half.
+
+    Infinite for a set too small to be halved: what its tails alone do is not known then, so nothing is blamed on them.
+    """
     random = np.random.default_rng(0)
     count = len(tensor.quantiles)
     found = []
-    for _ in range(SPLITS if count > 3 else 0):
+    if count < LEAST_HALVED:
+        return math.inf
+    for _ in range(SPLITS):
         order = random.permutation(count)
         first, second = tensor.take(order[: count // 2]), tensor.take(order[count // 2 :])
         found.append(ranges.cost(first, second).excess_decibels)
-    return max(float(np.quantile(found, 0.9)), 0.0) if found else 0.0
+    return max(float(np.quantile(found, 0.9)), 0.0)
 
 
 def _of_input(name: str, cost: Cost, pair: Pair) -> Finding:

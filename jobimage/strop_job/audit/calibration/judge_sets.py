@@ -7,6 +7,7 @@ import numpy as np
 from strop_api.checks import calibration as checks
 from strop_api.findings import Finding, Severity
 from strop_job.audit.calibration import duplicates, ranges
+from strop_job.audit.calibration.judge_ranges import LEAST_HALVED
 from strop_job.audit.calibration.observed import Observed, Role, Tensor
 from strop_job.audit.calibration.verdict import Judgement, Pair, percent, rounded
 
@@ -37,7 +38,24 @@ def degenerate(pair: Pair) -> Judgement:
     if len(seen) == 1:
         found = checks.DEGENERATE.finding("there is one calibration sample: every range is that sample's own")
         return Judgement((found,), dict(figures))
+    if not comparable(pair.reference):
+        return Judgement((_poor_reference(pair),), dict(figures))
     return Judgement(tuple(_constant_inputs(pair)), dict(figures))
+
+
+def comparable(reference: Observed) -> bool:
+    """Whether something can be held against a reference: it has samples enough to be held against itself."""
+    return distinct_samples(reference) >= LEAST_HALVED
+
+
+def _poor_reference(pair: Pair) -> Finding:
+    count, distinct = len(pair.reference), distinct_samples(pair.reference)
+    many = f"{distinct} distinct {pair.reference_name} sample{'s' if distinct > 1 else ''} among {count}"
+    return checks.DEGENERATE.finding(
+        f"{many}: calibration was not compared, which takes {LEAST_HALVED}",
+        severity=Severity.HIGH,
+        mend=f"Name more data in spec.data.{pair.reference_name}, and look at its reader: a failed load leaves zeros.",
+    )
 
 
 def distinct_samples(seen: Observed) -> int:
@@ -52,7 +70,9 @@ def _all_zero(seen: Observed) -> bool:
 def _constant_inputs(pair: Pair) -> Iterator[Finding]:
     for name in pair.shared:
         mine, theirs = pair.calibration.tensors[name], pair.reference.tensors[name]
-        if mine.role is not Role.INPUT or np.ptp(mine.quantiles) > 0 or np.ptp(theirs.quantiles) == 0:
+        if mine.role is not Role.INPUT or not (mine.finite and theirs.finite):
+            continue
+        if np.ptp(mine.quantiles) > 0 or np.ptp(theirs.quantiles) == 0:
             continue
         value = rounded(float(mine.quantiles[0, 0]))
         yield checks.DEGENERATE.finding(

@@ -36,15 +36,14 @@ class Observer:
         """One batch; only the first `count` samples of it are kept (a batch may have been filled up)."""
         size = len(next(iter(inputs.values())))
         kept = size if count is None else count
-        self._prints.append(_prints(inputs, kept))
-        for name, array in inputs.items():
-            self._input(name, array[:kept])
-        if self.run is None:
-            return
-        for name, array in self.run(inputs).items():
-            if array.ndim < 1 or len(array) != size or not array.size:
-                continue
-            self._inside(name, array[:kept])
+        made = {} if self.run is None else self.run(inputs)
+        with np.errstate(all="ignore"):  # sums of NaN, infinity and masks of -3e38: judged later, see Tensor.finite
+            self._prints.append(_prints(inputs, kept))
+            for name, array in inputs.items():
+                self._input(name, array[:kept])
+            for name, array in made.items():
+                if array.ndim and len(array) == size and array.size:
+                    self._inside(name, array[:kept])
 
     def _input(self, name: str, array: NDArray[Any]) -> None:
         if array.dtype.kind == "f":
@@ -71,8 +70,8 @@ class Observer:
         self._quantiles.setdefault(name, []).append(sketch.quantiles(array))
         self._views.setdefault(name, []).append(views)
 
-    def seen(self, total: int | None = None, labels: NDArray[np.int64] | None = None) -> Observed:
-        """Everything so far; `total` samples are in the set. Raises ValueError before the first batch."""
+    def seen(self, labels: NDArray[np.int64] | None = None) -> Observed:
+        """Everything so far. Raises ValueError before the first batch."""
         tensors = {
             name: Tensor(role, np.concatenate(self._quantiles[name]), sketch.uneven(self._views[name]))
             for name, role in self._roles.items()
@@ -80,7 +79,7 @@ class Observer:
         prints = np.concatenate(self._prints)
         classes = np.concatenate(self._classes) if self._classes else None
         categories = {name: tuple(rows) for name, rows in self._categories.items()}
-        return Observed(tensors, categories, prints, classes, labels, len(prints) if total is None else total)
+        return Observed(tensors, categories, prints, classes, labels)
 
 
 def observe(

@@ -52,8 +52,6 @@ class Observed:
     """[n]: the class that the model names for each sample; None for a model that does not name any."""
     labels: NDArray[np.int64] | None = None
     """[n]: the class that the data itself gives each sample, where it was read."""
-    total: int = 0
-    """Samples in the set, of which n were looked at."""
 
     def __len__(self) -> int:
         return len(self.prints)
@@ -65,4 +63,4 @@ class Observed:
         categories = {name: tuple(values[row] for row in at) for name, values in self.categories.items()}
         classes = None if self.classes is None else self.classes[at]
         labels = None if self.labels is None else self.labels[at]
-        return Observed(tensors, categories, self.prints[at], classes, labels, len(at))
+        return Observed(tensors, categories, self.prints[at], classes, labels)

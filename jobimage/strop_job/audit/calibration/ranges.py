@@ -14,8 +14,6 @@ STEPS = 255
 END_WEIGHT = 1e-4
 """Weight of a sample's extreme values: a sketch knows their place, not how many lie there."""
 CONFIDENCE = 0.95
-RARE = 0.05
-"""Samples this rare do not make a range that is usual."""
 
 
 def _weights() -> NDArray[np.float64]:
@@ -38,10 +36,9 @@ class Span:
     high: float
 
     @classmethod
-    def of(cls, tensor: Tensor, rare: float = 0.0) -> "Span":
-        """Over all samples, as MinMax calibration sees it; without the most extreme share of them at each end."""
-        lows, highs = tensor.quantiles[:, 0], tensor.quantiles[:, -1]
-        return cls(float(np.quantile(lows, rare)), float(np.quantile(highs, 1 - rare)))
+    def of(cls, tensor: Tensor) -> "Span":
+        """Over all samples, as MinMax calibration sees it."""
+        return cls(float(tensor.quantiles[:, 0].min()), float(tensor.quantiles[:, -1].max()))
 
     @property
     def step(self) -> float:
@@ -59,8 +56,6 @@ class Cost:
     """Share of the reference's values outside the calibration set's range."""
     excess_decibels: float
     """Quantization noise over that with the reference's own range, of the upper quartile of the samples."""
-    usual_decibels: float
-    """The same with ranges that leave out the most extreme twentieth of either set's samples at each end."""
 
 
 def noise(values: Floats, span: Span) -> NDArray[np.float64]:
@@ -81,7 +76,6 @@ def cost(calibration: Tensor, reference: Tensor) -> Cost:
         *spans,
         float((outside @ WEIGHTS).mean()),
         excess(values, *spans),
-        excess(values, Span.of(calibration, RARE), Span.of(reference, RARE)),
     )
 
 

@@ -37,7 +37,8 @@ def moments(batch: NDArray[np.generic]) -> Floats:
     flat = batch.reshape(len(batch), -1).astype(np.float32, copy=False)
     spread = quantiles(flat)
     low, high = (int(np.searchsorted(PROBABILITIES, p)) for p in (0.02, 0.98))
-    return np.stack([flat.mean(axis=1), flat.std(axis=1), spread[:, low], spread[:, high]], axis=1)
+    centre, deviation = flat.mean(axis=1, dtype=np.float64), flat.std(axis=1, dtype=np.float64)
+    return np.stack([centre, deviation, spread[:, low], spread[:, high]], axis=1).astype(np.float32)
 
 
 def texture(batch: NDArray[np.generic]) -> Floats:
@@ -58,10 +59,9 @@ def texture(batch: NDArray[np.generic]) -> Floats:
 
 
 def along(batch: NDArray[np.generic], axis: int) -> Floats:
-    """[n, size]: the mean over every other axis."""
-    values = batch.astype(np.float32, copy=False)
-    others = tuple(at for at in range(1, values.ndim) if at != axis)
-    means: Floats = values.mean(axis=others) if others else values
+    """[n, size]: the mean over every other axis, summed wide: the rounding of a sum must not look like a difference."""
+    others = tuple(at for at in range(1, batch.ndim) if at != axis)
+    means: Floats = batch.mean(axis=others, dtype=np.float64).astype(np.float32) if others else batch.astype(np.float32)
     return means
 
 
@@ -84,8 +84,8 @@ def projected(values: Floats, salt: str) -> Floats:
     if width <= PARTS:
         return values
     random = np.random.default_rng(zlib.crc32(f"{salt}/{width}".encode()))
-    signs = random.choice(np.array([-1, 1], np.float32), size=(width, PARTS))
-    found: Floats = (values @ signs / np.sqrt(PARTS)).astype(np.float32)
+    signs = random.choice(np.array([-1.0, 1.0]), size=(width, PARTS))
+    found: Floats = (values.astype(np.float64) @ signs / np.sqrt(PARTS)).astype(np.float32)
     return found
 
 

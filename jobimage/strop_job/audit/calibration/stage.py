@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from functools import partial
+from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -34,7 +35,8 @@ MOST_SAMPLES = 256
 """Looked at of each set, evenly spread over it."""
 READ_ALONE = 4096
 """Up to so many samples a set is read one by one, so that no text is padded for its neighbours' sake."""
-READ_TOGETHER = 16
+READ_TOGETHER, TOGETHER_VALUES = 16, 1 << 16
+"""Samples a call where nothing is padded, and how large one may be then: sixteen activations are held of each."""
 LISTED = 12
 """Tensors in the facts; all are in the file."""
 REFERENCES = ("onnxruntime", "onnxruntime-gpu", "onnx")
@@ -92,11 +94,10 @@ def run_audit(context: StageContext) -> Artifact:
     """Both sets through the same model, then one against the other."""
     spec, reference = context.spec, reference_of(context.spec)
     sets = {role: _opened(context, role) for role in _roles(spec)}
-    together = any(len(samples) > READ_ALONE for samples in sets.values())
-    size = batch_size(spec.model, READ_TOGETHER if together else 1)
-    look = partial(_look, context, size=size)
+    together = _all_alike(spec) or any(len(samples) > READ_ALONE for samples in sets.values())
+    look = partial(_look, context, size=batch_size(spec.model, READ_TOGETHER if together else 1))
     with TemporaryDirectory(prefix="audit-", dir=context.folder) as scratch:
-        threads = this_machine().threads_for(context.target)
+        threads = this_machine().threads_for(context.target)  # others would sum in another order
         with watched(context.inputs[EXPORT], context.target, Path(scratch), threads=threads) as model:
             mine = look("calibration", sets["calibration"], model, 0.0)
             theirs = look(reference, sets[reference], model, 0.45)
@@ -106,6 +107,13 @@ def run_audit(context: StageContext) -> Artifact:
     counts: dict[str, JsonValue] = {"calibration": len(mine), reference: len(theirs)}
     (context.folder / FILE).write_text(json.dumps({"samples": counts, **verdict.figures}, indent=1, sort_keys=True))
     return Artifact(ArtifactKind.MEASUREMENT, context.folder, (FILE,), facts(verdict, reference, counts))
+
+
+def _all_alike(spec: ModelOptimizationSpec) -> bool:
+    """Whether every sample has one small size, so that none is padded for its neighbours' sake."""
+    axes = [axis for tensor in spec.model.inputs for axis in tensor.shape[1:]]
+    values = sum(prod(a for a in tensor.shape[1:] if isinstance(a, int)) for tensor in spec.model.inputs)
+    return all(isinstance(axis, int) for axis in axes) and values <= TOGETHER_VALUES
 
 
 def facts(verdict: Verdict, reference: str, counts: dict[str, JsonValue]) -> dict[str, JsonValue]:
@@ -150,7 +158,7 @@ def _look(
         seen += len(rows)
         context.report(start + 0.45 * seen / most * (model is not None), f"looking at {role}, sample {seen} of {most}")
     classes = context.spec.task.type is TaskType.CLASSIFICATION
-    return observer.seen(len(samples), np.concatenate(labels) if labels and classes else None)
+    return observer.seen(np.concatenate(labels) if labels and classes else None)
 
 
 def _classes(context: StageContext, model: Watched) -> str | None:

@@ -12,17 +12,18 @@ from strop_job.errors import StropError
 
 PLANS: Mapping[bytes, str] = {b"vtrt": "TensorRT-RTX", b"ptrt": "TensorRT", b"ftrt": "TensorRT"}
 """First bytes of a serialized engine (seen in files of TensorRT-RTX 1.7; TensorRT's own by its error messages)."""
-VERSION_AT = slice(24, 28)
+VERSION_AT, HEADER_BYTES = slice(24, 28), 28
 """Major, minor, patch and build in a plan of TensorRT-RTX."""
 ORT_TAG, ORT_TAG_AT = b"ORTM", slice(4, 8)
 """File identifier of ONNX Runtime's flatbuffers."""
 INTEGER_FORMATS = ("int8", "int4", "fp8")
+BUILD_AGAIN = "Build the engine again, and compare the file's size and checksum with those of what was built"
 
 
 def examine(path: Path) -> list[Finding]:
     """Everything, worst first. Never raises for what is in the file; never runs code from it."""
     if not path.is_file():
-        return [UNREADABLE.finding(f"{path.name} is not there")]
+        return [_broken(f"{path.name} is not there")]
     with path.open("rb") as file:
         head = file.read(64)
     return worst_first(_reader(path, head)(path, head))
@@ -42,27 +43,36 @@ def _reader(path: Path, head: bytes) -> Callable[[Path, bytes], list[Finding]]:
 
 
 def _unknown(path: Path, head: bytes) -> list[Finding]:
-    return [UNREADABLE.finding(f"{path.name} is no engine that is known here: it begins with {head[:8]!r}")]
+    return [_broken(f"{path.name} is no engine that is known here: it begins with {head[:8]!r}")]
 
 
 def _no_plan(path: Path, head: bytes) -> list[Finding]:
     return [
-        UNREADABLE.finding(
-            f"{path.name} begins with {head[:4]!r}, not as a plan of TensorRT does: it is cut off, or something else",
-            severity=Severity.HIGH,
+        _broken(
+            f"{path.name} begins with {head[:4]!r}, not as a plan of TensorRT does: it is cut off, or something else"
+            if head
+            else f"{path.name} is empty",
+            Severity.HIGH,
         )
     ]
+
+
+def _broken(message: str, severity: Severity | None = None) -> Finding:
+    """No whole engine; what mends it is said of engines, not of ONNX graphs."""
+    return UNREADABLE.finding(message, severity=severity, mend=BUILD_AGAIN)
 
 
 def _plan(path: Path, head: bytes) -> list[Finding]:
     """The header alone: a plan is opened by the very version, on the very kind of device, that it was built for."""
     library = PLANS[head[:4]]
+    if len(head) < HEADER_BYTES:
+        return [_broken(f"a plan of {library} that ends after {len(head)} bytes, inside its header")]
     numbers = head[VERSION_AT]
     version = f" {'.'.join(map(str, numbers))}" if head[:4] == b"vtrt" and len(numbers) == 4 and numbers[0] < 32 else ""
     said = int.from_bytes(head[16:24], "little") if head[:4] == b"vtrt" else 0
     size = path.stat().st_size
     if said > size:
-        return [UNREADABLE.finding(f"a plan of {library}{version} of {said} bytes, of which {size} are there")]
+        return [_broken(f"a plan of {library}{version} of {said} bytes, of which {size} are there")]
     return [
         OPAQUE.finding(
             f"a plan of {library}{version}, {size} bytes: only its header was read. Layers, precision and shapes take "
@@ -81,9 +91,7 @@ def _flatbuffer(path: Path, head: bytes) -> list[Finding]:
     try:
         session = ort.InferenceSession(str(path), providers=[CPU])
     except REFUSED as error:
-        return [
-            UNREADABLE.finding(f"ONNX Runtime does not load {path.name}: {first_line(error)}", severity=Severity.HIGH)
-        ]
+        return [_broken(f"ONNX Runtime does not load {path.name}: {first_line(error)}", Severity.HIGH)]
     shapes = {given.name: tuple(given.shape) for given in session.get_inputs()}
     words = "an .ort file: its interface was read; nodes, precision and baked-in sizes are not to be seen in it"
     return [*_fixed(shapes), OPAQUE.finding(words)]
@@ -122,7 +130,7 @@ def _openvino(path: Path, head: bytes) -> list[Finding]:
     try:
         shapes, facts = openvino_inspection(path)
     except StropError as error:
-        return [UNREADABLE.finding(error.message, severity=Severity.HIGH)]
+        return [_broken(error.message, Severity.HIGH)]
     return [*_fixed(shapes), *_realised(facts)]
 
 
@@ -163,8 +171,11 @@ def _archive(path: Path, head: bytes) -> list[Finding]:
 
 def _foreign(path: Path) -> str:
     """What the archive's table of contents tells."""
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, ValueError, OSError):
+        return "an archive whose table of contents cannot be read: it was not loaded"
     code = [name for name in names if name.endswith((".so", ".cpp", ".o", ".pkl"))]
     kind = "an archive with compiled code" if any(n.endswith(".so") for n in code) else "an archive"
     return f"{kind} of {len(names)} files ({json.dumps(code[:2])}): a .pt2 is a program and was not loaded"

@@ -8,7 +8,7 @@ import onnx
 
 from strop_api.targets import Runtime, Target
 from strop_job.audit.graph.interface import of_graph
-from strop_job.audit.graph.running import open_model
+from strop_job.audit.graph.running import one_line, open_model
 from strop_job.audit.graph.shapes import served_at
 from strop_job.backends import backend_for
 from strop_job.backends.graphs import integer_nodes
@@ -24,7 +24,7 @@ def onnx_inspection(path: Path) -> dict[str, Any]:
     try:
         served, below = served_at(open_model(model), of_graph(model))
     except Exception as error:  # whatever the runtime raises for a graph it does not load
-        return {"inspected": False, "note": " ".join(str(error).split())[:120]}
+        return {"inspected": False, "note": one_line(error)}
     if below is None:
         return {"inspected": False, "note": "it takes none of the made-up inputs that were tried"}
     sizes = served.sizes[0]

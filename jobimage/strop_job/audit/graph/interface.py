@@ -1,7 +1,8 @@
 """What a graph takes: inputs, named dynamic axes, the sizes at which it is tried, and values made up for them."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 import onnx
@@ -9,8 +10,8 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from strop_api.model import ModelSource
+from strop_job.errors import Unsupported
 from strop_job.models.onnx_files import graph_inputs
-from strop_job.models.parity import INTEGER_BOUNDS
 from strop_job.verification.parity import sizes_to_try
 
 Arrays = dict[str, NDArray[np.generic]]
@@ -20,6 +21,8 @@ ALONE_BATCHES = (1, 2, 3, 5, 8, 11)
 """Batches at which a graph that comes with no spec is tried: one, and even and odd ones."""
 ALONE_SIZES = (16, 32, 8, 64, 224, 128, 640, 1, 2, 512, 16000)
 """Sizes of other dynamic axes, of which the first that the graph takes is used."""
+ALONE_ELEMENTS = 1 << 25
+"""Numbers in all inputs of one call, at most, where no spec asks for more: 128 MiB of floats."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,10 @@ class Interface:
         found = (axis for given in self.inputs for axis in given.shape if isinstance(axis, str))
         return tuple(dict.fromkeys(found))
 
+    def affordable(self, sizes: Mapping[str, int]) -> bool:
+        """Whether inputs of these sizes are made up: all that a spec promises, and elsewhere what is not too large."""
+        return self.promised or sum(prod(_shape(given, sizes)) for given in self.inputs) <= ALONE_ELEMENTS
+
     def place(self, name: str) -> tuple[str, int]:
         """An input and the axis of it that has this name."""
         return next((given.name, given.shape.index(name)) for given in self.inputs if name in given.shape)
@@ -67,14 +74,19 @@ def of_spec(model: ModelSource) -> Interface:
 
 
 def of_graph(model: onnx.ModelProto) -> Interface:
-    """As the graph itself declares it; axes without a name are taken to be one where they stand at one place."""
+    """As the graph itself declares it; axes without a name are taken to be one where they stand at one place.
+
+    Raises Unsupported for an input for which no value can be made up.
+    """
     inputs = tuple(Given(v.name, _dtype(v), tuple(_axes(v))) for v in graph_inputs(model))
     batch = _batch(inputs)
     inputs = tuple(_with_state_batch(given, batch) for given in inputs)
-    others = [name for name in _names(inputs) if name != batch]
-    sizes = [{**({batch: b} if batch else {}), **dict.fromkeys(others, ALONE_SIZES[0])} for b in ALONE_BATCHES]
-    unique = sizes if batch else sizes[:1]
-    return Interface(inputs, batch, tuple(unique), promised=False)
+    return at_other_sizes(Interface(inputs, batch, (), promised=False), ALONE_SIZES[0])
+
+
+def _of_sizes(interface: Interface, sizes: Iterable[Sizes]) -> Interface:
+    """The same at these sizes, without those that are too large to be tried."""
+    return replace(interface, sizes=tuple(one for one in sizes if interface.affordable(one)))
 
 
 def along_others(interface: Interface, base: Sizes) -> Interface:
@@ -83,13 +95,15 @@ def along_others(interface: Interface, base: Sizes) -> Interface:
     moved = [
         {**base, name: max(1, size)} for name in others for size in (base[name] // 2, base[name] - 1, base[name] + 1)
     ]
-    return Interface(interface.inputs, interface.batch, (base, *moved), interface.promised)
+    return _of_sizes(interface, (base, *moved))
 
 
 def at_other_sizes(interface: Interface, size: int) -> Interface:
-    """The same with all dynamic axes but the batch at one size."""
-    sizes = tuple({n: s if n == interface.batch else size for n, s in one.items()} for one in interface.sizes)
-    return Interface(interface.inputs, interface.batch, sizes, interface.promised)
+    """What a graph that comes alone takes, tried with all dynamic axes but the batch at one size."""
+    batches = ALONE_BATCHES if interface.batch else (1,)
+    others = [name for name in interface.names if name != interface.batch]
+    sizes = [{**({interface.batch: b} if interface.batch else {}), **dict.fromkeys(others, size)} for b in batches]
+    return _of_sizes(interface, sizes)
 
 
 def _batch(inputs: tuple[Given, ...]) -> str | None:
@@ -118,18 +132,19 @@ def fixed_first_axes(interface: Interface) -> list[tuple[Given, int]]:
     return found
 
 
-def _names(inputs: tuple[Given, ...]) -> list[str]:
-    return list(dict.fromkeys(axis for given in inputs for axis in given.shape if isinstance(axis, str)))
-
-
 def _dtype(value: onnx.ValueInfoProto) -> np.dtype[np.generic]:
-    dtype: np.dtype[np.generic] = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+    kind = value.type.tensor_type.elem_type
+    if kind in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING):
+        what = "text" if kind == onnx.TensorProto.STRING else "no tensor of a known type"
+        raise Unsupported(f"input `{value.name}` is {what}", field="spec.model.inputs", mend="name tensors of numbers")
+    dtype: np.dtype[np.generic] = helper.tensor_dtype_to_np_dtype(kind)
     return dtype
 
 
 def _axes(value: onnx.ValueInfoProto) -> Iterator[int | str]:
     for at, dim in enumerate(value.type.tensor_type.shape.dim):
-        yield dim.dim_value if dim.HasField("dim_value") else dim.dim_param or f"axis {at}"
+        fixed = dim.HasField("dim_value") and dim.dim_value >= 0  # some exporters write -1 for a dynamic axis
+        yield dim.dim_value if fixed else dim.dim_param or f"axis {at}"
 
 
 def made_up(interface: Interface, sizes: Mapping[str, int], below: int, seed: int = 0) -> Arrays:
@@ -145,7 +160,7 @@ def _shape(given: Given, sizes: Mapping[str, int]) -> tuple[int, ...]:
 def _values(given: Given, shape: tuple[int, ...], below: int, random: np.random.Generator) -> NDArray[np.generic]:
     name = given.name.lower()
     if given.dtype.kind not in "iub":
-        return random.standard_normal(shape).astype(given.dtype)
+        return random.standard_normal(shape, np.float32).astype(given.dtype)
     if "mask" in name:
         mask = random.integers(0, 2, shape)
         mask[..., :1] = 1
@@ -154,7 +169,3 @@ def _values(given: Given, shape: tuple[int, ...], below: int, random: np.random.
         return np.zeros(shape, given.dtype)
     limit = {"b": 2}.get(given.dtype.kind, min(below, 100) if given.dtype.itemsize == 1 else below)
     return random.integers(0, limit, shape).astype(given.dtype)
-
-
-BOUNDS = INTEGER_BOUNDS
-"""Vocabularies that are tried, largest first."""

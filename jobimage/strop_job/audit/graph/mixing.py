@@ -12,7 +12,7 @@ from strop_api.findings import Finding, Severity
 from strop_job.audit.graph.exposing import Exposed
 from strop_job.audit.graph.interface import Arrays, Interface, Sizes, made_up
 from strop_job.audit.graph.reading import MOVES, Reading, read
-from strop_job.audit.graph.running import Call, open_model
+from strop_job.audit.graph.running import Call, OutOfTime
 from strop_job.backends.graphs import HALVES, all_nodes
 
 FLOAT_NOISE, ROUNDING_NOISE = 1e-3, 2e-2
@@ -38,12 +38,15 @@ class Mixed:
     """Relative RMS."""
 
 
-def mixing_findings(model: onnx.ModelProto, interface: Interface, below: int) -> list[Finding]:
-    """Runs a small batch and its samples one by one; names the first node at which they part."""
+def mixing_findings(model: onnx.ModelProto, call: Call, interface: Interface, below: int) -> list[Finding]:
+    """Runs a small batch and its samples one by one; names the first node at which they part.
+
+    `call` is the model opened. A graph that draws random numbers is not judged.
+    """
     pair = pair_of(interface)
     if pair is None or any(node.op_type in RANDOM for node in all_nodes(model.graph)):
         return []
-    found = mixed(open_model(model), interface, pair, below, noise_of(model))
+    found = mixed(call, interface, pair, below, noise_of(model))
     return [] if found is None else [_finding(model, interface, pair, below, found)]
 
 
@@ -52,6 +55,8 @@ def mixed(call: Call, interface: Interface, pair: tuple[Sizes, Sizes], below: in
     company, alone = pair
     try:
         together, single = _both(call, interface, company, alone, below)
+    except OutOfTime:
+        raise
     except Exception:  # sizes that fail are another check's business
         return None
     copies = alone[str(interface.batch)]
@@ -157,6 +162,8 @@ def first_mixing(
     company, alone = pair
     try:
         together, single = _both(Exposed(reading), interface, company, alone, below)
+    except OutOfTime:
+        raise
     except Exception:  # some tensors cannot be outputs; the finding stands without a node
         return None
     copies = alone[str(interface.batch)]

@@ -11,14 +11,14 @@ import onnx
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from strop_api.checks.graph import BAKED_BATCH, FIXED_AXIS, SAMPLES_MIXED
+from strop_api.checks.graph import BAKED_BATCH, FIXED_AXIS, OPAQUE, SAMPLES_MIXED
 from strop_api.findings import Finding
 from strop_job.audit.graph.interface import Arrays, Interface, of_spec
 from strop_job.audit.graph.mixing import FLOAT_NOISE, mixed, mixing_findings, pair_of
 from strop_job.audit.graph.quantized import quantized_findings
 from strop_job.audit.graph.running import Call as Runs
 from strop_job.audit.graph.running import attempt, lost, open_model, vocabulary
-from strop_job.audit.graph.shapes import shape_findings
+from strop_job.audit.graph.shapes import served_at, shape_findings
 from strop_job.audit.graph.timing import Call
 from strop_job.audit.graph.zeros import MANY, Zeros
 from strop_job.audit.graph.zeros_judged import count_zeros, judged, measured
@@ -28,6 +28,7 @@ from strop_job.backends.reference import halves_of, has_halves, in_float
 from strop_job.benchmark.inputs import synthetic
 from strop_job.errors import StropError
 from strop_job.hardware import this_machine, why_unmeasured
+from strop_job.judgement.statistics import Interval
 from strop_job.models.signature import Signature
 from strop_job.stages import Artifact, ArtifactKind, StageContext
 
@@ -39,19 +40,22 @@ def exported_findings(context: StageContext, exported: Artifact) -> list[Finding
     interface = of_spec(context.spec.model)
     if exported.kind is ArtifactKind.EXPORTED_PROGRAM:
         return program_findings(context, exported, interface)
-    model = readable(exported)
-    if model is None:
-        return []
-    found = shape_findings(model, interface, lambda words: context.report(0.5, words))
-    below = vocabulary(open_model(model), interface)
-    return found if below is None else [*found, *mixing_findings(model, interface, below)]
+    if not within_reach(exported):
+        return [OPAQUE.finding(f"{TOO_LARGE}: it was not run at other sizes")]
+    model = in_floats(load(exported))
+    call = open_model(model)
+    served, below = served_at(call, interface)
+    found = shape_findings(model, call, served, below, lambda words: context.report(0.5, words))
+    return found if below is None else [*found, *mixing_findings(model, call, interface, below)]
 
 
-def readable(graph: Artifact) -> onnx.ModelProto | None:
-    """The graph with its weights, in floats that a CPU computes; None for one beyond protobuf's limit."""
-    if is_large(sum((graph.folder / name).stat().st_size for name in graph.files)):
-        return None
-    model = load(graph)
+def within_reach(graph: Artifact) -> bool:
+    """Whether the graph and its weights are within protobuf's limit, so that copies of it can be made and run."""
+    return not is_large(sum((graph.folder / name).stat().st_size for name in graph.files))
+
+
+def in_floats(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph in floats that a CPU computes."""
     return in_float(model, halves_of(model)) if has_halves(model) else model
 
 
@@ -78,11 +82,11 @@ def _of_calls(call: Runs, interface: Interface) -> Iterator[Finding]:
     """What can be said of anything that runs, without looking inside."""
     below = vocabulary(call, interface)
     attempts = [attempt(call, interface, sizes, below or 1) for sizes in interface.sizes]
-    failed = [one for one in attempts if one.outputs is None]
+    failed = [one for one in attempts if one.shapes is None]
     if failed:
-        yield BAKED_BATCH.finding(f"the program fails at {failed[0].where}: {failed[0].error[:120]}")
+        yield BAKED_BATCH.finding(f"the program fails at {failed[0].where}: {failed[0].error}")
     for name, wrong in lost(interface, attempts, {}).items():
-        shape = list((wrong[0].outputs or {})[name].shape)
+        shape = list((wrong[0].shapes or {})[name])
         yield BAKED_BATCH.finding(f"output `{name}` has shape {shape} at {wrong[0].where}")
     pair = pair_of(interface)
     found = mixed(call, interface, pair, below, FLOAT_NOISE) if pair is not None and below is not None else None
@@ -118,7 +122,9 @@ def zeros_of_run(context: StageContext, exported: Artifact) -> tuple[dict[str, J
     return facts, judged(zeros, interval, why, context.target)
 
 
-def _measure(context: StageContext, model: onnx.ModelProto, zeros: Zeros, inputs: Arrays) -> Any:
+def _measure(
+    context: StageContext, model: onnx.ModelProto, zeros: Zeros, inputs: Arrays
+) -> tuple[Interval | None, str]:
     """The interval, or None and why there is none."""
 
     @contextmanager

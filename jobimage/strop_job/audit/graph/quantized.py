@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from strop_api.checks.graph import DYNAMIC_CONVOLUTION, ISLAND, NEEDLESS, PING_PONG
 from strop_api.findings import Finding
-from strop_job.audit.graph.reading import Reading, named, read
+from strop_job.audit.graph.reading import MOVES, Reading, named, read
 
 Q, DQ = "QuantizeLinear", "DequantizeLinear"
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
@@ -20,17 +20,10 @@ IN_INTEGERS = frozenset(
     }
 )  # fmt: skip
 """Beside products and moves: operators that one runtime or another computes in integers between Q and DQ."""
-MOVES = frozenset(
-    {
-        "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Slice", "Gather", "Expand", "Tile",
-        "Split", "DepthToSpace", "SpaceToDepth", "Pad", "GatherElements", "GatherND",
-    }
-)  # fmt: skip
 ACTIVATIONS = frozenset(
     {"HardSwish", "HardSigmoid", "Elu", "Selu", "Softplus", "Mish", "Celu", "ThresholdedRelu", "Tanh", "Softsign"}
 )
 """Without an integer kernel, and replaceable by one that has it."""
-FROM_INTEGERS = frozenset({DQ, "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"})
 LONGEST_ISLAND = 6
 
 

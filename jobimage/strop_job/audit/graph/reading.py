@@ -12,7 +12,7 @@ STANDARD = frozenset({"", "ai.onnx"})
 MOVES = frozenset(
     {
         "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Slice", "Gather", "Expand", "Tile",
-        "DepthToSpace", "SpaceToDepth", "Split", "Pad", "Dropout",
+        "DepthToSpace", "SpaceToDepth", "Split", "Pad", "Dropout", "GatherElements", "GatherND",
     }
 )  # fmt: skip
 """Operators that move values and do not change them."""
@@ -61,7 +61,11 @@ def read(model: onnx.ModelProto) -> Reading:
     nodes = tuple(model.graph.node)
     constants = {weight.name: weight for weight in model.graph.initializer}
     constants |= {
-        node.output[0]: a.t for node in nodes if node.op_type == "Constant" for a in node.attribute if a.HasField("t")
+        node.output[0]: value
+        for node in nodes
+        if node.op_type == "Constant"
+        for a in node.attribute
+        if (value := _constant(a)) is not None
     }
     readers: dict[str, list[int]] = {}
     for at, node in enumerate(nodes):
@@ -75,6 +79,22 @@ def read(model: onnx.ModelProto) -> Reading:
         constants,
         _live(model, nodes, set(constants)),
     )
+
+
+def _constant(attribute: onnx.AttributeProto) -> onnx.TensorProto | None:
+    """What a Constant node holds, a tensor or plain numbers; None for text and sparse tensors."""
+    if attribute.HasField("t"):
+        return attribute.t
+    numbers: dict[str, type[np.generic]] = {
+        "value_int": np.int64,
+        "value_ints": np.int64,
+        "value_float": np.float32,
+        "value_floats": np.float32,
+    }
+    if attribute.name not in numbers:
+        return None
+    value = np.asarray(onnx.helper.get_attribute_value(attribute), numbers[attribute.name])
+    return numpy_helper.from_array(value)
 
 
 def _live(model: onnx.ModelProto, nodes: tuple[onnx.NodeProto, ...], constants: set[str]) -> frozenset[str]:

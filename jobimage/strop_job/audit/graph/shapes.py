@@ -16,39 +16,38 @@ from strop_job.audit.graph.interface import (
     of_graph,
 )
 from strop_job.audit.graph.reading import Reading, named, read
-from strop_job.audit.graph.running import Attempt, Call, attempt, lost, open_model, vocabulary
+from strop_job.audit.graph.running import Attempt, Call, OutOfTime, attempt, lost, open_model, vocabulary
 from strop_job.audit.graph.trials import Cause, described, find_cause, hunt_example, lab_of
 
 Tell = Callable[[str], None]
 
 
-def shape_findings(model: onnx.ModelProto, interface: Interface, tell: Tell = lambda _: None) -> list[Finding]:
-    """What running at every size of the interface shows. Raises what the runtime raises for what it does not load."""
-    call, declared = open_model(model), leading_axes(model)
-    served, below = served_at(call, interface)
-    reading = read(model)
+def shape_findings(
+    model: onnx.ModelProto, call: Call, served: Interface, below: int | None, tell: Tell = lambda _: None
+) -> list[Finding]:
+    """What running at every size of the interface shows. `call` is the model opened; the rest is from `served_at`."""
+    declared, reading = leading_axes(model), read(model)
     if below is None:
-        return _served_nowhere(model, reading, interface, call)
+        return _served_nowhere(model, reading, served, call)
     attempts = []
     for sizes in served.sizes:
         attempts.append(attempt(call, served, sizes, below))
         tell(f"ran at {attempts[-1].where}")
-    found = _judged(model, reading, served, below, declared, attempts)
-    good = [one for one in attempts if one.outputs is not None]
+    found = _judged(reading, served, below, declared, attempts, call)
+    good = [one for one in attempts if one.shapes is not None]
     if found or served.promised or not good or set(served.names) <= {served.batch}:
         return found
-    return _other_axes(model, reading, along_others(served, good[-1].sizes), below)
+    return _other_axes(reading, along_others(served, good[-1].sizes), below, call)
 
 
-def _other_axes(model: onnx.ModelProto, reading: Reading, interface: Interface, below: int) -> list[Finding]:
+def _other_axes(reading: Reading, interface: Interface, below: int, call: Call) -> list[Finding]:
     """Lengths and extents that nobody promised: only what a constant is proven to cause is said."""
-    call = open_model(model)
     attempts = [attempt(call, interface, sizes, below) for sizes in interface.sizes]
-    failed = [one for one in attempts if one.outputs is None]
-    ran = [one.sizes for one in attempts if one.outputs is not None]
+    failed = [one for one in attempts if one.shapes is None]
+    ran = [one.sizes for one in attempts if one.shapes is not None]
     if not failed or not ran:
         return []
-    cause = find_cause(lab_of(model, interface, below, {}, [one.sizes for one in failed]), ran)
+    cause = find_cause(lab_of(reading, interface, below, {}, [one.sizes for one in failed]), ran)
     return [] if cause is None else [_finding(reading, interface, failed, {}, ran, cause)]
 
 
@@ -72,23 +71,23 @@ def leading_axes(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def _judged(
-    model: onnx.ModelProto,
     reading: Reading,
     interface: Interface,
     below: int,
     declared: dict[str, str],
     attempts: Sequence[Attempt],
+    call: Call,
 ) -> list[Finding]:
     losing = lost(interface, attempts, declared)
     wrong = [one for each in losing.values() for one in each]
-    failed = [one for one in attempts if one.outputs is None] + [one for one in attempts if one in wrong]
+    failed = [one for one in attempts if one.shapes is None] + [one for one in attempts if one in wrong]
     if not failed:
         return []
-    ran = [one.sizes for one in attempts if one.outputs is not None and one not in wrong]
+    ran = [one.sizes for one in attempts if one.shapes is not None and one not in wrong]
     if not ran:
-        found = hunt_example(reading, interface, below, open_model(model))
+        found = hunt_example(reading, interface, below, call)
         ran = [found] if found else []
-    cause = find_cause(lab_of(model, interface, below, declared, [one.sizes for one in failed]), ran)
+    cause = find_cause(lab_of(reading, interface, below, declared, [one.sizes for one in failed]), ran)
     if cause is None and fixed_first_axes(interface):
         return [_fixed_beside(interface, failed[0])]
     return [_finding(reading, interface, failed, losing, ran, cause)]
@@ -104,7 +103,7 @@ def _served_nowhere(model: onnx.ModelProto, reading: Reading, interface: Interfa
         failed = [attempt(call, interface, sizes, below) for sizes in interface.sizes]
         cause = None
         if example is not None:
-            lab = lab_of(model, interface, below, leading_axes(model), [one.sizes for one in failed])
+            lab = lab_of(reading, interface, below, leading_axes(model), [one.sizes for one in failed])
             cause = find_cause(lab, [example])
         if cause is not None or (interface.promised and example is not None):
             return [_finding(reading, interface, failed, {}, [example] if example else [], cause)]
@@ -131,7 +130,7 @@ def _finding(
     listed = described(reading, cause.mends)
     more = f" (and {len(listed) - 1} more)" if len(listed) > 1 else ""
     proof = "with it live all sizes run" if cause.whole else "with it live it gets farther"
-    where = failed[0].where if failed[0].outputs is None else f"{failed[0].where} (wrong rows)"
+    where = failed[0].where if failed[0].shapes is None else f"{failed[0].where} (wrong rows)"
     return check.finding(f"{listed[0]}{more}; fails at {where}{good}; {proof}")
 
 
@@ -144,11 +143,11 @@ def _fixed_beside(interface: Interface, one: Attempt) -> Finding:
 
 
 def _symptom(reading: Reading, one: Attempt, losing: Mapping[str, Sequence[Attempt]]) -> str:
-    if one.outputs is None:
+    if one.shapes is None:
         node = f" in {_operator(reading, one.node)}`{one.node}`" if one.node else ""
-        return f"fails at {one.where}{node}: {one.error[:90]}"
+        return f"fails at {one.where}{node}: {one.error}"
     name = next(name for name, wrong in losing.items() if one in wrong)
-    return f"output `{name}` has shape {list(one.outputs[name].shape)} at {one.where}"
+    return f"output `{name}` has shape {list(one.shapes[name])} at {one.where}"
 
 
 def _operator(reading: Reading, name: str) -> str:
@@ -175,7 +174,10 @@ def _inside(model: onnx.ModelProto) -> str:
     """Whether only the declaration is fixed, found by loosening it and running."""
     loose = loosened(model)
     try:
-        found = shape_findings(loose, of_graph(loose))
+        call = open_model(loose)
+        found = shape_findings(loose, call, *served_at(call, of_graph(loose)))
+    except OutOfTime:
+        raise
     except Exception:  # the loosened graph is our own; that it does not load says nothing of theirs
         return "whether it is baked in further inside could not be tried"
     if not found:

@@ -2,15 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 
-import onnx
-
-from strop_job.audit.graph.baked import Suspect, suspects
+from strop_job.audit.graph.baked import suspects
 from strop_job.audit.graph.interface import Interface, Sizes
 from strop_job.audit.graph.mending import Mend, mended
-from strop_job.audit.graph.reading import Reading, read
-from strop_job.audit.graph.running import Attempt, Call, attempt, lost, open_model
+from strop_job.audit.graph.reading import Reading
+from strop_job.audit.graph.running import Attempt, Call, OutOfTime, attempt, lost, open_model
 
 MOST_TRIALS = 96
 """Sessions that are opened for one graph."""
@@ -18,7 +16,10 @@ MOST_SINGLE = 24
 """So many constants are tried one by one; of more, it is proven that together they are the cause."""
 MOST_FAILURES = 3
 """Failed sizes at which a mended graph is run."""
-LARGEST_EXAMPLE = 4096
+LARGEST_EXAMPLE, MOST_EXAMPLES = 4096, 64
+"""Numbers of a graph that are tried as sizes, and how many combinations of them."""
+MOST_BYTES = 16 << 30
+"""Of all graphs that are opened for one: each is a copy with its weights, twelve of one of 1.3 GiB."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Lab:
     below: int
     declared: dict[str, str]
     failed: tuple[Sizes, ...]
+    most: int
+    """Trials."""
     trials: int = 0
 
     def progress(self, mends: Sequence[Mend]) -> tuple[int, int]:
@@ -46,15 +49,17 @@ class Lab:
         self.trials += 1
         try:
             call = open_model(mended(self.reading, self.interface, mends))
+        except OutOfTime:
+            raise
         except Exception:  # a mend that makes no sense here is no cause
             return (-1, 0)
         attempts = [attempt(call, self.interface, sizes, self.below) for sizes in self.failed]
         wrong = {id(one) for each in lost(self.interface, attempts, self.declared).values() for one in each}
-        served = sum(one.outputs is not None and id(one) not in wrong for one in attempts)
+        served = sum(one.shapes is not None and id(one) not in wrong for one in attempts)
         return served, sum(self._reached(one) for one in attempts)
 
     def _reached(self, one: Attempt) -> int:
-        if one.outputs is not None:
+        if one.shapes is not None:
             return len(self.reading.nodes)
         return self.at(one.node)
 
@@ -69,7 +74,7 @@ class Lab:
 
     def spent(self) -> bool:
         """Whether no more trials are to be made."""
-        return self.trials >= MOST_TRIALS
+        return self.trials >= self.most
 
 
 def find_cause(lab: Lab, examples: Sequence[Sizes]) -> Cause | None:
@@ -140,9 +145,9 @@ def hunt_example(reading: Reading, interface: Interface, below: int, call: Call)
     """Sizes at which a graph that fails everywhere does run: the numbers baked into it are tried as sizes."""
     values = list(dict.fromkeys(s.value for s in suspects(reading) if s.value <= LARGEST_EXAMPLE))[:8]
     names = interface.names
-    for combination in list(product([1, *values], repeat=len(names)))[:64]:
+    for combination in islice(product([1, *values], repeat=len(names)), MOST_EXAMPLES):
         sizes = dict(zip(names, combination, strict=True))
-        if attempt(call, interface, sizes, below).outputs is not None:
+        if interface.affordable(sizes) and attempt(call, interface, sizes, below).shapes is not None:
             return sizes
     return None
 
@@ -161,13 +166,9 @@ def _described(reading: Reading, mend: Mend) -> str:
 
 
 def lab_of(
-    model: onnx.ModelProto, interface: Interface, below: int, declared: dict[str, str], failed: Sequence[Sizes]
+    reading: Reading, interface: Interface, below: int, declared: dict[str, str], failed: Sequence[Sizes]
 ) -> Lab:
     """A laboratory for the smallest of the failed sizes."""
     least = sorted(failed, key=lambda sizes: sum(sizes.values()))[:MOST_FAILURES]
-    return Lab(read(model), interface, below, declared, tuple(least))
-
-
-def suspect_near(reading: Reading, node: str) -> Suspect | None:
-    """A number in a constant of the very node that failed, whatever its size means; None without one."""
-    return next((s for s in suspects(reading) if reading.nodes[s.consumer].name == node and node), None)
+    most = min(MOST_TRIALS, max(MOST_BYTES // max(reading.model.ByteSize(), 1), 1))
+    return Lab(reading, interface, below, declared, tuple(least), most)

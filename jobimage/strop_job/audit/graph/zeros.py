@@ -97,7 +97,7 @@ def weights_of(reading: Reading, shapes: Mapping[str, tuple[int, ...]]) -> list[
         if slot is None or slot >= len(node.input):
             continue
         source, is_zero = _zero_map(reading, node.input[slot])
-        if is_zero is None or is_zero.ndim < 2:
+        if is_zero is None or is_zero.ndim < 2 or not is_zero.size:
             continue
         arranged = _arranged(node, is_zero)
         size = float(np.prod(shapes[node.output[0]])) if node.output[0] in shapes else float(arranged.shape[0])

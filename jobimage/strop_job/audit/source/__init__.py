@@ -45,8 +45,10 @@ def examine(path: Path, text: str) -> list[Located]:
         program = read(tree, path)
     except SyntaxError as error:
         return [_unread(f"not Python that can be parsed: {error.msg}", error.lineno or 1, error.offset or 1)]
-    except (ValueError, RecursionError, MemoryError) as error:
-        return [_unread(f"not Python that can be parsed: {type(error).__name__}")]
+    except ValueError as error:  # null bytes, and text that is no Unicode
+        return [_unread(f"not Python that can be parsed: {error}")]
+    except (RecursionError, MemoryError):
+        return [_unread("nested deeper than is read: nothing was examined")]
     found = [located for flow in program.flows for check in CHECKS for located in check(flow, program)]
     found += retired_names(program)
     if not program.whole:

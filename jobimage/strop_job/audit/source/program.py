@@ -11,6 +11,8 @@ from strop_job.audit.source.values import Class, Function, Scope, Value
 
 FLOWS = 2_000
 """Functions that are read by themselves, at most."""
+STEPS_IN_ALL = 3_000_000
+"""Expressions read in all flows of a file together, at most: about ten seconds."""
 LIBRARIES = frozenset({"torch", "torchao", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "openvino", "nncf",
                        "transformers", "compression"})  # fmt: skip
 """A file that spells none of these cannot have what is looked for."""
@@ -47,12 +49,16 @@ def read(tree: ast.Module, path: Path) -> Program:
         flows.append(Flow(module.events, "", [], test))
     except TooLong:
         whole = False
-    roots = _roots(scope)
-    for name, function, kind in roots[:FLOWS]:
-        flow = _flow(name, function, kind, Statements(uses, package), test)
+    roots, steps = _roots(scope), module.steps
+    for read_so_far, (name, function, kind) in enumerate(roots):
+        if read_so_far == FLOWS or steps > STEPS_IN_ALL:
+            whole = False
+            break
+        reader = Statements(uses, package)
+        flow = _flow(name, function, kind, reader, test)
+        steps += reader.steps
         whole = whole and flow is not None
         flows += [flow] if flow is not None else []
-    whole = whole and len(roots) <= FLOWS
     return Program(tuple(flows), tuple(uses.values()), words, package.partition(".")[0], test, whole)
 
 

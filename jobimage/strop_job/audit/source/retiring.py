@@ -43,7 +43,7 @@ def _spelled(program: Program) -> Iterator[tuple[str, ast.AST]]:
         row = retired(use.path)
         if row is None or _own(use.path, program) or _guarded(use.at, use.path):
             continue
-        if not use.imported or (row.removed and row.path not in ("",)):
+        if not use.imported or row.removed:
             yield use.path, use.node
     for event in _events(program):
         path = event.name.removesuffix(" =")

@@ -1,4 +1,4 @@
-"""Distances between two samples, on scales that do not depend on units, and how often chance alone yields as much."""
+"""Two-sample tests: distances between two sets that do not depend on units, and how often chance yields as much."""
 
 import math
 from collections.abc import Sequence
