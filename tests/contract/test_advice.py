@@ -12,6 +12,7 @@ from tests.contract.cases import (
     FP16,
     GPU,
     IMAGES,
+    INDUCTOR,
     INT8,
     MERGE,
     PRUNE,
@@ -19,6 +20,7 @@ from tests.contract.cases import (
     RTX,
     TORCH,
     TUNE,
+    VINO,
     gate,
     quantize,
     steps,
@@ -36,6 +38,7 @@ from strop_api.support import THIS_BUILD
 
 TUNE_STEPS = steps(TUNE)
 INSIDE = {**IMAGES, "uri": f"{IMAGES['uri']}/test"}
+BF16 = quantize(precision="bf16", method="Cast")
 TWO_FOUR = step("p", "Prune", method="TwoFour")
 SPEED = gate("speedup", min="1.5")
 SAFE = gate("metricDrop", maxPoints="1.0", confidence="95%")
@@ -64,6 +67,18 @@ QUESTIONABLE: dict[str, tuple[tuple[Edit, ...], str]] = {
     "few samples": ((put("spec.data.calibration.samples", 8),), "8 samples"),
     "data for nothing": ((drop("spec.steps"),), "not read"),
     "fp16 on a CPU": ((steps(FP16),), "seldom faster on a CPU"),
+    "fp16 where the runtime casts back": (
+        (steps(FP16), put("spec.targets[0].cpu", {"isa": "avx512_fp16"})),
+        "seldom faster on a CPU",
+    ),
+    "bf16 on a processor that only has integers": (
+        (*INDUCTOR, BF16, put("spec.targets[0].cpu", {"isa": "avx512_vnni"})),
+        "seldom faster on a CPU",
+    ),
+    "too few for a confidence": (
+        (put("spec.data.evaluation.samples", 100),),
+        "evaluate on 385 samples at least, or widen the bound; then",
+    ),
     "over FP16 on a CPU": ((put("spec.gates.speedup", {"min": "1.5", "over": "FP16"}),), "flatters"),
     "built and not measured": (RTX, "built, not measured"),
     "Turing in company": (
@@ -138,6 +153,13 @@ QUESTIONABLE: dict[str, tuple[tuple[Edit, ...], str]] = {
 
 SENSIBLE: dict[str, tuple[Edit, ...]] = {
     "the smallest": (),
+    "bf16 on a processor that multiplies in it": (
+        *INDUCTOR, BF16, drop("spec.data.calibration"), put("spec.targets[0].cpu", {"isa": "avx512_bf16"}),
+    ),
+    "fp16 on an arm that multiplies in it": (
+        *VINO, steps(FP16), drop("spec.data.calibration"),
+        put("spec.targets[0].cpu", {"arch": "arm64", "isa": "asimdhp"}),
+    ),
     "enough evaluation samples": (put("spec.data.evaluation.samples", 385),),
     "few samples held against the interval": (put("spec.data.evaluation.samples", 50), SAFE),
     "few samples of an error without a scale": (

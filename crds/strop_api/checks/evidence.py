@@ -126,8 +126,8 @@ GATE_POWER_UNKNOWN = Check(
     Severity.LOW,
     "For a metric that is not made of right and wrong answers it depends on how much the two models differ from sample "
     "to sample, which nothing tells before both are measured.",
-    "run it once without confidence: the interval in its report must be shorter than the margin; four times the samples "
-    "halve it",
+    "run it once without confidence: the interval in its report must be shorter than the margin; four times the "
+    "samples halve it",
 )
 
 CHECKS: tuple[Check, ...] = (

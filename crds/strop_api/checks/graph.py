@@ -128,7 +128,7 @@ ZEROS = Check(
     Severity.MEDIUM,
     "Dense kernels multiply by zeros as by anything else. Zeros pay as 2:4 patterns on NVIDIA GPUs from compute "
     "capability 8.0 with sparseWeights, or where whole channels are removed; on CPUs only the latter.",
-    "Remove whole channels before export (this release has no Compact step), or 2:4 for Ampere and later, sparseWeights",
+    "Remove whole channels before export (this release has no Compact step), or use 2:4 zeros and sparseWeights",
 )
 ZERO_CHANNELS = Check(
     "zero-channels",

@@ -49,7 +49,8 @@ def few_evaluation_samples(spec: ModelOptimizationSpec) -> Iterator[Finding]:
     if samples < needed:
         yield checks.POINT_ESTIMATE.finding(
             f"spec.data.evaluation.samples: {samples} samples leave an interval wider than the {margin * 100:g} points "
-            f"of the gate; at least {needed} are needed"
+            f"of the gate; at least {needed} are needed",
+            mend=f"evaluate on {needed:,} samples at least, or widen the bound; then set metricDrop.confidence",
         )
 
 

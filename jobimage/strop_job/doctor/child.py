@@ -2,11 +2,15 @@
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 from strop_job.doctor.files import Kind
+
+ALONE_SECONDS = 30
+"""Beside the time it is given; then the kernel ends it: whoever was to watch it is gone."""
 
 
 def main() -> None:
@@ -14,6 +18,7 @@ def main() -> None:
     kind, path, seconds, how = sys.argv[1:]
     answer = os.dup(1)
     os.dup2(2, 1)  # libraries print what they like
+    signal.alarm(int(float(seconds)) + ALONE_SECONDS)
     spared(Path("/proc/self/oom_score_adj"))
     with os.fdopen(answer, "w", encoding="utf-8") as said:
         said.write(json.dumps(_examined(Kind(kind), Path(path), float(seconds), run=how == "run")))
@@ -42,7 +47,3 @@ def _examined(kind: Kind, path: Path, seconds: float, *, run: bool) -> dict[str,
     except OSError as error:
         return {"unread": error.strerror or "cannot be read"}
     return {"findings": [finding.model_dump(mode="json", by_alias=True) for finding in found]}
-
-
-if __name__ == "__main__":
-    main()

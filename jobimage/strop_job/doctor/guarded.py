@@ -29,6 +29,7 @@ READ_SECONDS = 10.0
 START_SECONDS = 10.0
 """For the process to import its libraries and to answer, beside what the examination may take."""
 POLL_SECONDS = 0.02
+CHILD = "from strop_job.doctor.child import main; main()"
 RUNS_ON = {"onnxruntime": "graphs are run with onnxruntime: install strop[job,cpu]"}
 
 
@@ -83,7 +84,7 @@ def _findings(ended: Ended) -> list[Finding]:
 
 def _asked(kind: Kind, path: Path, bounds: Bounds, how: str) -> Ended:
     """One process, watched until it ends or takes too much."""
-    command = [sys.executable, "-P", "-m", "strop_job.doctor.child", kind.value, str(path), str(bounds.seconds), how]
+    command = [sys.executable, "-P", "-c", CHILD, kind.value, str(path), str(bounds.seconds), how]
     with (
         TemporaryFile() as said,
         subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.DEVNULL) as process,

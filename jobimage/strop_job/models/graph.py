@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from strop_api.model import ModelFormat
+from strop_api.model import ModelFormat, ModelSource
+from strop_job.errors import InvalidInput
 from strop_job.models import onnx_files, parity
 from strop_job.models.exporter import export_in_child, order_for
 from strop_job.stages import Artifact, ArtifactKind, Facts, StageContext
@@ -20,8 +21,21 @@ def from_onnx(context: StageContext, source: Artifact) -> Artifact:
     onnx_files.load_weights(graph, onnx_files.onnx_file(source).parent)
     files = onnx_files.save(onnx_files.normalise(graph), context.folder)
     context.report(0.5, "running it at every size asked for")
-    points = parity.try_sizes(context.folder / files[0], context.spec.model, seed=context.spec.seed)
+    try:
+        points = parity.try_sizes(context.folder / files[0], context.spec.model, seed=context.spec.seed)
+    except InvalidInput as error:
+        raise _explained(error, Artifact(ArtifactKind.ONNX_GRAPH, context.folder, files), context.spec.model) from error
     return _finished(context, files, points)
+
+
+def _explained(error: InvalidInput, graph: Artifact, model: ModelSource) -> InvalidInput:
+    """The same refusal with the node and the constant behind it, and their mend; as it is where none is found."""
+    from strop_job.audit.graph.of_run import sizes_explained
+
+    found = sizes_explained(graph, model)
+    if not found:
+        return error
+    return InvalidInput(f"{error.message}: {found[0].message}", field=error.field, mend=found[0].mend)
 
 
 def from_torch(context: StageContext, source: Artifact, code: Artifact | None) -> Artifact:

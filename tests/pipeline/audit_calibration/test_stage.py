@@ -103,3 +103,27 @@ def test_the_stage_is_keyed_by_what_it_reads(make_spec: Callable[..., ModelOptim
     assert stage.needs == ("export", "resolve-calibration", "resolve-evaluation")
     assert (stage.name, stage.kind) == ("audit-calibration", "AuditCalibration")
     assert stage.parameters != audit_calibration_stage(fewer, spec.targets[0]).parameters
+
+
+def test_a_leak_is_not_understated_where_there_are_many_evaluation_samples(honest: Pictures, audited: Audit) -> None:
+    """Forty of a hundred calibration samples would be found one in eight, as only 256 of 2,000 were looked at."""
+    evaluation = honest(2000, 1)
+    leaked = np.concatenate([np.clip(evaluation[7::50] + 0.002, 0, 1), honest(60, 0)])
+    made = audited({"calibration": leaked, "evaluation": evaluation})
+    (found,) = [one for one in read(made.facts) if one.check == "calibration-leak"]
+    share = int(found.message.split("%")[0])
+    assert 40 <= share <= 50, found.message
+    assert "(all 2,000 were compared)" in found.message
+    assert (made.facts["leak"]["comparedWith"], made.facts["leak"]["ofEvaluation"]) == (2000, 2000)
+
+
+def test_where_not_all_is_compared_the_share_is_a_least_one(
+    honest: Pictures, audited: Audit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bound on the work would be told as a figure of the data."""
+    monkeypatch.setattr("strop_job.audit.calibration.stage.MOST_PRINTS", 300)
+    evaluation = honest(600, 1)
+    made = audited({"calibration": evaluation[:60] + np.float32(0.002), "evaluation": evaluation})
+    (found,) = [one for one in read(made.facts) if one.check == "calibration-leak"]
+    assert found.message.startswith("at least ")
+    assert "300 of 600 were compared" in found.message

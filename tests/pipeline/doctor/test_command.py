@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,8 @@ def test_text_names_the_place_the_severity_and_the_mend(doctor: Doctor, removed:
         ("broken.py", b"def (:\n", "not Python that can be parsed"),
         ("zero.py", b"x = 1\0", "not Python that can be parsed"),
         ("latin.py", b"x = '\xe9'\n", "not UTF-8"),
-        ("broken.yaml", b"a: [1,\n", "not YAML that can be parsed"),
-        ("large.yaml", b"# " + b"x" * (1 << 20), "larger than 1 MiB"),
+        ("broken.yaml", b"apiVersion: strop.dev/v1alpha1\na: [1,\n", "not YAML that can be parsed"),
+        ("large.yaml", b"# " + b"x" * (1 << 20) + b" strop.dev", "larger than 1 MiB"),
         ("deep.py", b"x = " + b"(" * 500 + b")" * 500, "not Python that can be parsed"),
         ("long.py", b"import torch\nx = " + b"+".join([b"1"] * 20000), "nested deeper than is read"),
         ("cookie.py", b"# -*- coding: nonsense -*-\n", "unknown encoding"),
@@ -156,7 +157,7 @@ def test_models_and_engines_are_given_to_the_checks_of_graphs(doctor: Doctor, tm
     (tmp_path / "broken.onnx").write_bytes(b"not a model")
     (tmp_path / "broken.engine").write_bytes(b"not an engine")
     result = doctor("broken.onnx", "broken.engine", "--fail-on", "low")
-    assert result.exit_code == 10
+    assert result.exit_code == 11
     assert "broken.onnx:1:1" in result.stdout
     assert "broken.engine:1:1" in result.stdout
 
@@ -175,3 +176,65 @@ def test_templates_of_others_are_left_out_of_a_folder(doctor: Doctor, tmp_path: 
     ours = "{{- if .Values.on }}\napiVersion: strop.dev/v1alpha1\n{{- end }}\n"
     (tmp_path / "templates" / "run.yaml").write_text(ours)
     assert "not YAML that can be parsed" in doctor(".").stdout
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{{- if .Values.on }}\nkind: Deployment\nmetadata: {labels: {strop.dev/run: a}}\n{{- end }}\n",
+        b"a: [1,\n",
+        b"a: \xe9\n",
+        b"# " + b"x" * (1 << 20),
+    ],
+    ids=["template", "broken", "latin", "large"],
+)
+def test_yaml_of_others_that_is_named_is_a_hint_whatever_is_in_it(
+    findings: Findings, doctor: Doctor, tmp_path: Path, content: bytes
+) -> None:
+    """The hook names every YAML file: a repository with charts could never commit."""
+    (tmp_path / "other.yaml").write_bytes(content)
+    assert [(f["check"], f["severity"]) for f in findings("other.yaml")] == [("source-not-read", "Low")]
+    assert doctor("other.yaml").exit_code == 0
+
+
+def test_a_misspelt_kind_is_told_with_the_near_name(findings: Findings, doctor: Doctor, tmp_path: Path) -> None:
+    """A spec that no controller ever sees would pass."""
+    (tmp_path / "run.yaml").write_text("apiVersion: strop.dev/v1alpha1\nkind: ModelOptimisation\n")
+    (found,) = findings("run.yaml")
+    assert (found["check"], found["severity"], found["line"]) == ("spec-invalid", "High", 2)
+    assert "did you mean ModelOptimization?" in found["message"]
+    assert doctor("run.yaml").exit_code == 10
+
+
+@pytest.mark.parametrize("name", ["junk.onnx", "junk.engine", "junk.plan", "junk.trt"])
+@pytest.mark.parametrize("content", [b"", b"junk that is nothing"], ids=["empty", "junk"])
+def test_a_model_that_is_none_fails_where_it_is_named(
+    doctor: Doctor, findings: Findings, tmp_path: Path, name: str, content: bytes
+) -> None:
+    """An upload that broke off would pass; an engine's owner would be told to export a graph."""
+    (tmp_path / name).write_bytes(content)
+    assert doctor(name, "--fail-on", "never").exit_code == 11
+    assert doctor(".", "--fail-on", "never").exit_code == 0
+    (found,) = findings(name)
+    assert ("onnx" in found["mend"].lower()) == name.endswith(".onnx")
+
+
+HOOKS = Path(__file__).parents[3] / ".pre-commit-hooks.yaml"
+
+
+def test_the_hook_for_models_installs_what_runs_them() -> None:
+    """Every commit with a model would end in a traceback."""
+    hooks = {hook["id"]: hook for hook in yaml.safe_load(HOOKS.read_text())}
+    (asked,) = hooks["strop-doctor"]["additional_dependencies"]
+    extras = tomllib.loads((HOOKS.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    chosen = asked.removeprefix(".[").removesuffix("]").split(",")
+    needed = [one for extra in chosen for one in extras[extra]]
+    assert any(one.startswith("onnxruntime>") for one in needed)
+    assert any(one.startswith("onnx>") for one in needed)
+
+
+def test_help_says_that_graphs_are_run(doctor: Doctor) -> None:
+    """Someone would give it a graph that they do not dare to run."""
+    said = " ".join(doctor("--help").stdout.split())
+    assert "run on made-up inputs" in said
+    assert "--seconds" in said

@@ -106,15 +106,57 @@ def test_a_p99_that_all_looks_could_not_bound_is_refused(make_spec) -> None:
     assert power_findings(make_spec(gates=gates, benchmark={"calls": 400}), 1000) == []
 
 
-def test_the_stage_counts_samples_and_groups_and_tells(make_spec, make_context, tmp_path: Path) -> None:
+@pytest.fixture
+def counted(make_spec, make_context, tmp_path: Path):
+    """Runs the stage on arrays."""
+
+    def run(gates=SURE, groups=None, **arrays):
+        evaluation = {"uri": "s3://data/eval.npz", "format": "Npz", **({"groups": groups} if groups else {})}
+        spec = make_spec(gates=gates, data={"evaluation": evaluation})
+        np.savez(tmp_path / "eval.npz", **arrays)
+        data = Artifact(ArtifactKind.DATA, tmp_path, ("eval.npz",))
+        return audit_gates_stage(spec).run(make_context(spec, {"resolve-evaluation": data}))
+
+    return run
+
+
+def rows(distinct: int, times: int = 1) -> dict[str, np.ndarray]:
+    """Samples, each so many times."""
+    x = np.zeros((distinct, 64), np.float32)
+    x[:, 0] = np.arange(distinct)
+    return {"x": np.tile(x, (times, 1)), "label": np.zeros(distinct * times, np.int64)}
+
+
+def test_the_stage_counts_samples_and_groups_and_tells(counted) -> None:
     """The report could not say what the gate was worth."""
-    evaluation = {"uri": "s3://data/eval.npz", "format": "Npz", "groups": "speaker"}
-    spec = make_spec(gates=SURE, data={"evaluation": evaluation})
-    arrays = {"x": np.zeros((400, 64), np.float32), "label": np.zeros(400, np.int64), "speaker": np.arange(400)}
-    np.savez(tmp_path / "eval.npz", **arrays)
-    stage = audit_gates_stage(spec)
-    data = Artifact(ArtifactKind.DATA, tmp_path, ("eval.npz",))
-    made = stage.run(make_context(spec, {"resolve-evaluation": data}))
-    assert (made.facts["samples"], made.facts["groups"]) == (400, 400)
+    made = counted(**rows(400), speaker=np.arange(400), groups="speaker")
+    assert (made.facts["samples"], made.facts["distinct"], made.facts["groups"]) == (400, 400, 400)
     assert [found.check for found in read(made.facts)] == ["gate-underpowered"]
     assert made.facts["power"][0]["lossless"][0] == {"discordant": 0.0, "passes": 1.0}
+
+
+def test_repeats_are_no_proof(counted) -> None:
+    """A hundred samples, ten times over, would prove what a hundred cannot."""
+    gates = {"metricDrop": {"maxPoints": "2.0", "confidence": "95%"}}
+    with pytest.raises(InvalidInput, match=r"of 1,000 evaluation samples 100 are distinct, and even a model"):
+        counted(gates, **rows(100, 10))
+
+
+def test_repeats_are_said_and_not_reckoned_with(counted) -> None:
+    """The power would be that of ten times the data."""
+    made = counted({"metricDrop": {"maxPoints": "2.0", "confidence": "95%"}}, **rows(150, 10))
+    first, second = read(made.facts)
+    assert (first.check, first.severity) == ("evaluation-duplicates", Severity.HIGH)
+    assert first.message.startswith("1,500 evaluation samples, 150 distinct")
+    assert second.message.startswith("metricDrop: on 150 samples")
+
+
+def test_a_few_repeats_and_equal_inputs_with_other_labels_are_not_said(counted) -> None:
+    """Honest data has some, and a label is part of a sample."""
+    arrays = rows(2000)
+    arrays["x"][:40] = arrays["x"][40]
+    arrays["x"][100:300] = arrays["x"][100]
+    arrays["label"][100:300] = np.arange(200)
+    made = counted(**arrays)
+    assert made.facts["distinct"] == 1960
+    assert read(made.facts) == []

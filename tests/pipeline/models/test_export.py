@@ -239,6 +239,20 @@ def test_a_batch_baked_into_a_reshape_is_found_by_running_it(tmp_path: Path, exp
         export(model(ONNX_CNN), source(path))
 
 
+def test_the_refusal_of_a_baked_batch_names_the_node_and_the_constant(tmp_path: Path, export: Export) -> None:
+    """The doctor would know what is to be changed, and the run would say to narrow the dimension."""
+    shape = helper.make_tensor("rows", TensorProto.INT64, [2], [4, 64])
+    nodes = [
+        helper.make_node("Constant", [], ["rows"], value=shape),
+        helper.make_node("Reshape", ["image", "rows"], ["y"], name="flat"),
+    ]
+    path = onnx_model(tmp_path / "m.onnx", nodes, "n", ("n", 64))
+    with pytest.raises(InvalidInput, match=r"at batch 1.*Reshape `flat`: entry 0 of `rows` is 4") as refused:
+        export(model(ONNX_CNN), source(path))
+    assert refused.value.field == "spec.model.dimensions"
+    assert "x.shape[0]" in (refused.value.mend or "")
+
+
 def test_an_output_that_does_not_follow_the_batch_is_refused(tmp_path: Path, export: Export) -> None:
     """A model that answers once for a whole batch would be judged on its first sample only."""
     nodes = [helper.make_node("ReduceMax", ["image"], ["y"], keepdims=1)]

@@ -7,8 +7,10 @@ from strop_api.checks import CATALOGUE
 from strop_api.checks import evidence as checks
 from strop_api.checks.training import UNTRAINED
 from strop_api.findings import Severity
+from strop_api.targets import MetricDropGate
 from strop_job.judgement.classes import agreement, effective_classes
 from strop_job.judgement.evidence import Capacity, MetricEvidence
+from strop_job.judgement.power import samples_advised
 from strop_job.judgement.soundness import Footprint, footprint, soundness
 from strop_job.stages import Artifact, ArtifactKind
 
@@ -106,26 +108,81 @@ def test_a_gate_that_the_most_frequent_class_passes_is_said(said, noisy, classif
     assert checks.CONSTANT_PASSES.name not in said(metric, gates=stricter)
 
 
-def test_too_few_samples_for_the_loss_asked_about_are_said_with_how_many_would_do(said, labels, noisy, classified):
-    """Whoever is told to take more wants to know how many."""
-    some = labels[:400]
-    original = noisy(some, 0.1)
-    found = said(classified(some, original, noisy(original, 0.05)))[checks.FEW_EVALUATION_SAMPLES.name]
+def differing(labels, lost, gained):
+    """Two models' answers: so many only the first gives rightly, so many only the second."""
+    wrong = (labels + 1) % 10
+    original, optimized = labels.copy(), labels.copy()
+    original[:gained], optimized[gained : gained + lost] = wrong[:gained], wrong[gained : gained + lost]
+    return labels, original, optimized
+
+
+def test_too_few_samples_for_the_loss_asked_about_are_said_with_how_many_would_do(said, labels, classified):
+    """Whoever is told to take more wants to know how many, and the same before a run and after it."""
+    found = said(classified(*differing(labels[:400], 4, 4)))[checks.FEW_EVALUATION_SAMPLES.name]
     assert "400 samples" in found.message
-    needed = int(found.message.rsplit("about ", 1)[1].split()[0].replace(",", ""))
-    assert 1000 < needed < 10_000
-    enough = np.resize(some, 8 * needed // 4)
-    original = noisy(enough, 0.1)
-    wide = said(classified(enough, original, noisy(original, 0.05)), gates={"metricDrop": {"maxPoints": "2.0"}})
-    assert checks.FEW_EVALUATION_SAMPLES.name not in wide
+    needed = samples_advised(MetricDropGate(max_points="1.0", confidence="95%"))
+    assert f"about {needed:,} samples, if 2.0% of their answers differ" in found.message
+    more = said(classified(*differing(labels[:400], 10, 10)))[checks.FEW_EVALUATION_SAMPLES.name]
+    advised = int(more.message.rsplit("about ", 1)[1].split()[0].replace(",", ""))
+    assert advised > 2 * needed
+    enough = differing(np.resize(labels, advised), advised // 40, advised // 40)
+    assert checks.FEW_EVALUATION_SAMPLES.name not in said(classified(*enough))
 
 
-def test_a_much_too_wide_interval_is_worse(said, labels, noisy, classified):
-    """Thirty samples against a gate of a tenth of a point decide nothing at all."""
-    some = labels[:60]
-    metric = classified(some, some, noisy(some, 0.1))
+def test_data_that_decides_is_not_too_small(said, labels, classified):
+    """A loss of twenty points, or a proof, would be doubted for want of samples."""
+    lost = classified(*differing(labels[:400], 80, 0))
+    assert checks.FEW_EVALUATION_SAMPLES.name not in said(lost)
+    gate = {"metricDrop": {"maxPoints": "1.0", "confidence": "95%"}}
+    assert checks.FEW_EVALUATION_SAMPLES.name not in said(classified(*differing(labels[:300], 0, 0)), gates=gate)
+    assert checks.FEW_EVALUATION_SAMPLES.name in said(classified(*differing(labels[:200], 2, 2)), gates=gate)
+
+
+def test_a_much_too_wide_interval_is_worse(said, labels, classified):
+    """Sixty samples against a gate of a tenth of a point decide nothing at all."""
+    metric = classified(*differing(labels[:60], 1, 1))
     found = said(metric, gates={"metricDrop": {"maxPoints": "0.1"}})[checks.FEW_EVALUATION_SAMPLES.name]
     assert found.severity is Severity.HIGH
+
+
+FAR = {"sqnrDecibels": -1.0, "cosine": 0.36}
+
+
+@pytest.mark.parametrize(("parity", "words", "mend"), [
+    ({"worst": 0.01, "tolerance": 0.1}, "the quantized graph is at fault, not the compiler", "method Dynamic"),
+    ({"worst": 3.0, "tolerance": 0.1}, "the compiler may be at fault", "compileParity"),
+    ({"worst": None, "tolerance": 0.1}, "the compiler may be at fault", "compileParity"),
+    (None, "was not measured", "excludeNodes"),
+])  # fmt: skip
+def test_a_model_that_quantization_ruined_is_explained(said, labels, noisy, classified, parity, words, mend):
+    """Half of the metric would be lost and nothing would say where."""
+    metric = classified(labels, noisy(labels, 0.05), noisy(labels, 0.5))
+    found = said(metric, seen={"fidelity": FAR, "parity": parity})[checks.QUANTIZATION_RUINED.name]
+    assert found.severity is Severity.HIGH
+    assert "SQNR -1.0 dB, cosine 0.36" in found.message
+    assert words in found.message
+    assert mend in found.mend
+    assert len(found.message) <= 256
+
+
+def test_the_mend_of_a_ruined_model_is_one_that_the_target_takes(said, labels, noisy, classified):
+    """OpenVINO would refuse Dynamic, and whoever has Percentile has it."""
+    metric = classified(labels, noisy(labels, 0.05), noisy(labels, 0.5))
+    asked = {"precision": "int8", "method": "Static", "calibrator": "Percentile", "perChannel": False}
+    steps, targets = [{"name": "q", "type": "Quantize", "quantize": asked}], [{"name": "t", "runtime": "OpenVINO"}]
+    found = said(metric, seen={"fidelity": FAR}, steps=steps, targets=targets)[checks.QUANTIZATION_RUINED.name]
+    assert found.mend == "keep layers high by excludeNodes or opTypes; set perChannel: true"
+    cast = [{"name": "q", "type": "Quantize", "quantize": {"precision": "fp16", "method": "Cast"}}]
+    assert "overflow" in said(metric, seen={"fidelity": FAR}, steps=cast)[checks.QUANTIZATION_RUINED.name].mend
+
+
+def test_outputs_that_moved_and_lost_nothing_are_not_ruined(said, good, labels, noisy, classified):
+    """Scores of another scale answer the same; a lost metric with like outputs has another cause."""
+    assert said(good, seen={"fidelity": FAR}) == {}
+    lost = classified(labels, noisy(labels, 0.05), noisy(labels, 0.5))
+    near = {"fidelity": {"sqnrDecibels": 30.0, "cosine": 0.999, "agreement": 0.9}}
+    assert checks.QUANTIZATION_RUINED.name not in said(lost, seen=near)
+    assert checks.QUANTIZATION_RUINED.name not in said(lost, seen={"fidelity": FAR}, steps=[])
 
 
 def test_answers_that_collapse_to_one_class_are_said(said, labels, noisy, classified):

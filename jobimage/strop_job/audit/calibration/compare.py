@@ -22,17 +22,23 @@ OF_INPUTS = frozenset({checks.DISTRIBUTION.name, checks.COVERAGE.name})
 
 
 def compare(
-    calibration: Observed, reference: Observed, held_out: Observed | None = None, *, reference_name: str = "evaluation"
+    calibration: Observed,
+    reference: Observed,
+    held_out: Observed | None = None,
+    *,
+    reference_name: str = "evaluation",
+    held_out_of: int | None = None,
 ) -> Verdict:
     """Every mismatch between two sets that were observed with the same model, worst first.
 
-    `held_out` is what the model is judged by where that is not the reference; only its fingerprints are read. Of a
+    `held_out` is what the model is judged by where that is more than the reference, taken from `held_out_of` samples;
+    only its fingerprints are read. Of a
     calibration set in which nothing varies, or a reference of next to nothing, that alone is said. Raises ValueError
     for an empty set.
     """
     if not len(calibration) or not len(reference):
         raise ValueError("nothing was observed of one of the sets")
-    pair = Pair(calibration, reference, reference if held_out is None else held_out, reference_name)
+    pair = Pair(calibration, reference, reference if held_out is None else held_out, reference_name, held_out_of)
     first = judge_sets.degenerate(pair)
     if judge_sets.distinct_samples(calibration) == 1 or not judge_sets.comparable(reference):
         return Verdict(first.findings, {"set": dict(first.figures)})

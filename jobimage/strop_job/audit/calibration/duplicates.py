@@ -12,6 +12,8 @@ RADII = (0.15, 0.25)
 """Shares of the median distance of two reference samples within which two samples are near: a few words changed,
 another brightness, a little noise. The one counts that shows more: narrow where a set is dense, wide where it is
 thin."""
+MOST_USUAL = 256
+"""Reference samples of which it is looked up how near the others are: among all of them, as for the other set."""
 WITHIN = 5.0
 """Deviations at which a column is cut: one broken value shall not make a sample unlike everything."""
 
@@ -37,29 +39,32 @@ def across(prints: Floats, reference: Floats) -> Near:
     """
     mine, theirs = comparable(prints, reference), comparable(reference, reference)
     distance, neighbour = nearest(mine, theirs)
+    some = np.unique(np.linspace(0, len(theirs) - 1, min(len(theirs), MOST_USUAL)).round().astype(np.intp))
 
     def share(radius: float) -> float:
         return len(np.unique(neighbour[distance < radius])) / len(mine)
 
-    return _worst(share, median_distance(theirs), theirs)
+    usual, _ = nearest(theirs[some], theirs, skipping=some)
+    return _worst(share, median_distance(theirs[some]), usual)
 
 
 def within(prints: Floats, reference: Floats) -> Near:
     """Samples with a near neighbour in their own set; near is relative to how far apart its samples usually are."""
     mine, theirs = comparable(prints, reference), comparable(reference, reference)
     scale = min(median_distance(mine) / (median_distance(theirs) or 1.0), 1.0)
-    distance, _ = nearest(mine, mine, same=True)
+    distance, _ = nearest(mine, mine, skipping=np.arange(len(mine)))
 
     def share(radius: float) -> float:
         return float((distance < scale * radius).mean())
 
-    return _worst(share, median_distance(theirs), theirs)
+    usual, _ = nearest(theirs, theirs, skipping=np.arange(len(theirs)))
+    return _worst(share, median_distance(theirs), usual)
 
 
-def _worst(share: Callable[[float], float], usual_distance: float, reference: Floats) -> Near:
+def _worst(share: Callable[[float], float], usual_distance: float, theirs: NDArray[np.float64]) -> Near:
+    """`theirs`: distances of reference samples to the nearest other one."""
     if usual_distance <= 0.0:
         return Near(0.0, 0.0)
-    theirs, _ = nearest(reference, reference, same=True)
     radii = (radius * usual_distance for radius in RADII)
     found = [Near(share(radius), float((theirs < radius).mean())) for radius in radii]
     return max(found, key=lambda near: near.excess)
@@ -73,11 +78,13 @@ def comparable(prints: Floats, reference: Floats) -> Floats:
     return scaled
 
 
-def nearest(first: Floats, second: Floats, *, same: bool = False) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """For each of the first, its distance to the nearest of the second, and which; `same`: to the nearest other one."""
+def nearest(
+    first: Floats, second: Floats, *, skipping: NDArray[np.intp] | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """For each of the first, its distance to the nearest of the second, and which; `skipping`: itself, by its row."""
     squares = _squares(first, second)
-    if same:
-        np.fill_diagonal(squares, np.inf)
+    if skipping is not None:
+        squares[np.arange(len(first)), skipping] = np.inf
     which = squares.argmin(axis=1)
     found: NDArray[np.float64] = np.sqrt(np.maximum(squares[np.arange(len(squares)), which], 0.0))
     return found, which

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+from pydantic import JsonValue
 
 from strop_api.checks import calibration as checks
 from strop_api.findings import Finding, Severity
@@ -102,14 +103,23 @@ def repeated(pair: Pair) -> Judgement:
 def leaked(pair: Pair) -> Judgement:
     """Near-duplicates between the calibration set and what the model is judged by, over those within the latter."""
     found = duplicates.across(pair.calibration.prints, pair.held_out.prints)
-    figures = {"nearEvaluation": rounded(found.share), "withinEvaluation": rounded(found.usual)}
+    compared, total = len(pair.held_out), pair.held_out_of or len(pair.held_out)
+    figures: dict[str, JsonValue] = {
+        "nearEvaluation": rounded(found.share),
+        "withinEvaluation": rounded(found.usual),
+        "comparedWith": compared,
+        "ofEvaluation": total,
+    }
     if found.excess < max(LEAKED_SHARE, LEAST_LEAKED / len(pair.calibration)):
-        return Judgement((), dict(figures))
+        return Judgement((), figures)
+    least = "" if compared == total else "at least "
+    whole = f"all {total:,}" if compared == total else f"{compared:,} of {total:,}"
     told = checks.LEAK.finding(
-        f"{percent(found.share)} of {len(pair.calibration)} calibration samples are near-duplicates of evaluation "
-        f"samples, which are so near to each other in {percent(found.usual)} of cases"
+        f"{least}{percent(found.share)} of {len(pair.calibration)} calibration samples are near-duplicates "
+        f"of evaluation samples ({whole} were compared), which are so near to each other in "
+        f"{percent(found.usual)} of cases"
     )
-    return Judgement((told,), dict(figures))
+    return Judgement((told,), figures)
 
 
 def too_few(pair: Pair) -> Judgement:

@@ -38,7 +38,7 @@ class Observer:
         kept = size if count is None else count
         made = {} if self.run is None else self.run(inputs)
         with np.errstate(all="ignore"):  # sums of NaN, infinity and masks of -3e38: judged later, see Tensor.finite
-            self._prints.append(_prints(inputs, kept))
+            self._prints.append(prints_of(inputs, kept))
             for name, array in inputs.items():
                 self._input(name, array[:kept])
             for name, array in made.items():
@@ -92,8 +92,8 @@ def observe(
     return observer.seen()
 
 
-def _prints(inputs: Arrays, count: int) -> Floats:
-    """One below the other input's figures; each input counts as much as any other."""
+def prints_of(inputs: Arrays, count: int) -> Floats:
+    """Fingerprints of the first `count` samples, [count, k]: one input's figures beside the other's, each as many."""
     made = []
     for name in sorted(inputs):
         array = inputs[name][:count]

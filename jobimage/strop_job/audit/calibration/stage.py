@@ -16,7 +16,7 @@ from strop_api.model import TaskType
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.targets import Target
 from strop_job.audit.calibration.compare import compare
-from strop_job.audit.calibration.observe import Observer
+from strop_job.audit.calibration.observe import Observer, prints_of
 from strop_job.audit.calibration.observed import Observed
 from strop_job.audit.calibration.verdict import Verdict
 from strop_job.audit.calibration.watch import Watched, watched
@@ -33,6 +33,8 @@ FILE = "calibration.json"
 EXPORT = "export"
 MOST_SAMPLES = 256
 """Looked at of each set, evenly spread over it."""
+MOST_PRINTS = 16_384
+"""Evaluation samples that calibration samples are held against one by one: 256 numbers of each are kept."""
 READ_ALONE = 4096
 """Up to so many samples a set is read one by one, so that no text is padded for its neighbours' sake."""
 READ_TOGETHER, TOGETHER_VALUES = 16, 1 << 16
@@ -58,7 +60,7 @@ def audit_calibration_stage(spec: ModelOptimizationSpec, target: Target) -> Stag
     return Stage(
         name=NAME,
         kind="AuditCalibration",
-        version=1,
+        version=2,
         run=run_audit,
         parameters={
             "sources": {role: _source(spec, role) for role in roles},
@@ -101,9 +103,10 @@ def run_audit(context: StageContext) -> Artifact:
         with watched(context.inputs[EXPORT], context.target, Path(scratch), threads=threads) as model:
             mine = look("calibration", sets["calibration"], model, 0.0)
             theirs = look(reference, sets[reference], model, 0.45)
-    held_out = theirs if reference == "evaluation" else look("evaluation", sets["evaluation"], None, 0.9)
+    context.report(0.9, "looking for evaluation samples among those of calibration")
+    held_out = _held_out(context, sets["evaluation"], batch_size(spec.model, READ_TOGETHER if together else 1))
     context.report(0.95, "comparing")
-    verdict = compare(mine, theirs, held_out, reference_name=reference)
+    verdict = compare(mine, theirs, held_out, reference_name=reference, held_out_of=len(sets["evaluation"]))
     counts: dict[str, JsonValue] = {"calibration": len(mine), reference: len(theirs)}
     (context.folder / FILE).write_text(json.dumps({"samples": counts, **verdict.figures}, indent=1, sort_keys=True))
     return Artifact(ArtifactKind.MEASUREMENT, context.folder, (FILE,), facts(verdict, reference, counts))
@@ -143,22 +146,30 @@ def _opened(context: StageContext, role: str) -> Samples:
     return samples
 
 
-def _look(
-    context: StageContext, role: str, samples: Samples, model: Watched | None, start: float, *, size: int
-) -> Observed:
-    """One set, at most MOST_SAMPLES of it; with no model the inputs alone."""
-    observer = Observer(model.session.run, model.outputs, _classes(context, model)) if model else Observer(None)
+def _look(context: StageContext, role: str, samples: Samples, model: Watched, start: float, *, size: int) -> Observed:
+    """One set, at most MOST_SAMPLES of it."""
+    observer = Observer(model.session.run, model.outputs, _classes(context, model))
     labels: list[NDArray[np.int64]] = []
     seen, most = 0, min(len(samples), MOST_SAMPLES)
-    for rows, batch in _spread(samples, size):
+    for rows, batch in _spread(samples, size, MOST_SAMPLES):
         kept = {name: array[rows] for name, array in batch.inputs.items()}
         observer.add(fitted(kept, context.spec.model), len(rows))
         if role == "calibration" and batch.labels is not None and batch.labels.dtype.kind in "iu":
             labels.append(np.asarray(batch.labels[rows], np.int64))
         seen += len(rows)
-        context.report(start + 0.45 * seen / most * (model is not None), f"looking at {role}, sample {seen} of {most}")
+        context.report(start + 0.45 * seen / most, f"looking at {role}, sample {seen} of {most}")
     classes = context.spec.task.type is TaskType.CLASSIFICATION
     return observer.seen(np.concatenate(labels) if labels and classes else None)
+
+
+def _held_out(context: StageContext, samples: Samples, size: int) -> Observed:
+    """Fingerprints of what the model is judged by, of at most MOST_PRINTS samples; labels are not read."""
+    found = []
+    for rows, batch in _spread(samples, size, MOST_PRINTS):
+        kept = {name: array[rows] for name, array in batch.inputs.items()}
+        with np.errstate(all="ignore"):  # as where they are observed
+            found.append(prints_of(fitted(kept, context.spec.model), len(rows)))
+    return Observed({}, {}, np.concatenate(found))
 
 
 def _classes(context: StageContext, model: Watched) -> str | None:
@@ -167,10 +178,10 @@ def _classes(context: StageContext, model: Watched) -> str | None:
     return context.spec.task.output or model.outputs[0]
 
 
-def _spread(samples: Samples, size: int) -> Iterator[tuple[NDArray[np.intp], Batch]]:
+def _spread(samples: Samples, size: int, most: int) -> Iterator[tuple[NDArray[np.intp], Batch]]:
     """Batches with the rows of them that are looked at: evenly spread, since files are often sorted."""
     total = len(samples)
-    wanted = np.unique(np.linspace(0, total - 1, min(total, MOST_SAMPLES)).round().astype(np.intp))
+    wanted = np.unique(np.linspace(0, total - 1, min(total, most)).round().astype(np.intp))
     start = 0
     for batch in samples.batches(size):
         rows = wanted[(wanted >= start) & (wanted < start + len(batch))] - start

@@ -16,9 +16,11 @@ class Pair:
     calibration: Observed
     reference: Observed
     held_out: Observed
-    """What the model is judged by, inputs alone: the reference itself where that is the evaluation set."""
+    """What the model is judged by, fingerprints alone: of every sample, or of as many as were taken."""
     reference_name: str = "evaluation"
     """As people say it: `validation` or `evaluation`."""
+    held_out_of: int | None = None
+    """Samples that the model is judged by; None: those in `held_out` are all."""
 
     @property
     def shared(self) -> tuple[str, ...]:

@@ -13,11 +13,12 @@ from pydantic import JsonValue
 
 from strop_api.checks.graph import BAKED_BATCH, FIXED_AXIS, OPAQUE, SAMPLES_MIXED
 from strop_api.findings import Finding
+from strop_api.model import ModelSource
 from strop_job.audit.graph.interface import Arrays, Interface, of_spec
 from strop_job.audit.graph.mixing import FLOAT_NOISE, mixed, mixing_findings, pair_of
 from strop_job.audit.graph.quantized import quantized_findings
 from strop_job.audit.graph.running import Call as Runs
-from strop_job.audit.graph.running import attempt, lost, open_model, vocabulary
+from strop_job.audit.graph.running import attempt, lost, open_model, vocabulary, within
 from strop_job.audit.graph.shapes import served_at, shape_findings
 from strop_job.audit.graph.timing import Call
 from strop_job.audit.graph.zeros import MANY, Zeros
@@ -32,6 +33,8 @@ from strop_job.judgement.statistics import Interval
 from strop_job.models.signature import Signature
 from strop_job.stages import Artifact, ArtifactKind, StageContext
 
+EXPLAINED_SECONDS = 60.0
+"""Time to find the constant behind a refusal."""
 TOO_LARGE = "the graph is larger than 2 GiB"
 
 
@@ -47,6 +50,22 @@ def exported_findings(context: StageContext, exported: Artifact) -> list[Finding
     served, below = served_at(call, interface)
     found = shape_findings(model, call, served, below, lambda words: context.report(0.5, words))
     return found if below is None else [*found, *mixing_findings(model, call, interface, below)]
+
+
+def sizes_explained(exported: Artifact, model: ModelSource) -> list[Finding]:
+    """Why a graph that was refused does not serve a spec's sizes; nothing where that takes too long, or is not found.
+
+    It explains an error that is raised in any case, so that whatever fails in here must not hide that one.
+    """
+    if not within_reach(exported):
+        return []
+    try:
+        with within(EXPLAINED_SECONDS):
+            graph = in_floats(load(exported))
+            call = open_model(graph)
+            return shape_findings(graph, call, *served_at(call, of_spec(model)))
+    except Exception:
+        return []
 
 
 def within_reach(graph: Artifact) -> bool:

@@ -71,10 +71,10 @@ def _mend(zeros: Zeros, target: Target | None) -> str:
     if target is None:
         return ZEROS.mend
     if target.runtime not in GPU_RUNTIMES:
-        return "On this runtime zeros pay only as whole channels: remove them before export (there is no Compact step yet)"
+        return "On this runtime zeros pay only as whole channels: remove them before export (no Compact step yet)"
     options = target.tensorrt or target.tensorrt_rtx
     if zeros.two_of_four < MOSTLY:
-        return "Prune 2:4 before export and set sparseWeights (capability 8.0 and later), or remove whole channels there"
+        return "Prune 2:4 before export and set sparseWeights (capability 8.0 and later), or remove channels there"
     if options is None or not options.sparse_weights:
         return "The weights fit 2:4: set sparseWeights (compute capability 8.0 and later)"
     return "2:4 pays in large products only; here remove whole channels before export"

@@ -70,6 +70,8 @@ class Flow:
     returned: list[Value]
     test: bool
     """Starts in a test."""
+    made_before: int = 0
+    """Events of the `__init__` before: between them and the others, callers that are not known did as they liked."""
 
     @property
     def is_program(self) -> bool:

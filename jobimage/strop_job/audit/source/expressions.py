@@ -32,6 +32,8 @@ class Frame:
     scope: Scope
     function: Function | None = None
     returned: list[Value] = field(default_factory=list)
+    shared: set[str] = field(default_factory=set)
+    """Names that `global` and `nonlocal` make those of others too."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,8 @@ class Expressions:
         match target:
             case ast.Name(id=name):
                 self.frame.scope.names[name] = value
+                if self.frame.function is None or name in self.frame.shared:
+                    _keep(value, name)
             case ast.Tuple(elts=parts) | ast.List(elts=parts):
                 self._bind_each(parts, value)
             case ast.Starred(value=inner):
@@ -199,6 +203,8 @@ class Expressions:
             case ast.Subscript(value=inner, slice=index):
                 base, key = self.value(inner), self.value(index)
                 base.parents.append(value)
+                for name in base.kept:
+                    _keep(value, name)
                 if key.const is not UNKNOWN:
                     base.parts[f"[{key.const!r}]"] = value
                     if base.keys is not None and isinstance(key.const, str):
@@ -216,8 +222,14 @@ class Expressions:
         if base.path:
             event = Event(f"{base.path}.{name} =", node, self.at, receiver=base, args=(value,))
             self.events.append(event)
+        _keep(value, name)
         former = base.attrs.get(name)
         base.attrs[name] = joined([former, value]) if former is not None and self.at.tests else value
+
+
+def _keep(value: Value, name: str) -> None:
+    for choice in value.choices():
+        choice.kept.add(name)
 
 
 def bound(kind: Class, node: ast.FunctionDef | ast.AsyncFunctionDef, receiver: Value) -> Function:

@@ -19,6 +19,9 @@ LIBRARIES = frozenset({"torch", "torchao", "onnx", "onnxruntime", "tensorrt", "t
 RAISES = ("assertRaises", "assertRaisesRegex", "assertWarns", "assertWarnsRegex", "raises", "warns", "deprecated_call")
 
 
+Definition = ast.FunctionDef | ast.AsyncFunctionDef
+
+
 @dataclass(frozen=True)
 class Program:
     """What reading a file gave."""
@@ -32,6 +35,13 @@ class Program:
     is_test: bool
     whole: bool
     """False if the file is longer than is read: some of its functions were left out."""
+    functions: tuple[Definition, ...] = ()
+    """Every function and method, an inner one after the one around it."""
+
+    def around(self, node: ast.AST) -> Definition | None:
+        """The innermost function that a node stands in; None at the top of the module."""
+        line = getattr(node, "lineno", 0)
+        return next((f for f in reversed(self.functions) if f.lineno <= line <= (f.end_lineno or 0)), None)
 
 
 def read(tree: ast.Module, path: Path) -> Program:
@@ -59,7 +69,7 @@ def read(tree: ast.Module, path: Path) -> Program:
         steps += reader.steps
         whole = whole and flow is not None
         flows += [flow] if flow is not None else []
-    return Program(tuple(flows), tuple(uses.values()), words, package.partition(".")[0], test, whole)
+    return Program(tuple(flows), tuple(uses.values()), words, package.partition(".")[0], test, whole, _functions(tree))
 
 
 Root = tuple[str, Function, Class | None]
@@ -81,14 +91,16 @@ def _roots(scope: Scope) -> list[Root]:
 def _flow(name: str, function: Function, kind: Class | None, reader: Statements, test: bool) -> Flow | None:
     reader.frames.append(Frame(function.scope))
     instance = Value(made_by=kind) if kind is not None else None
+    before = 0
     try:
         if kind is not None and "__init__" in kind.methods and name != "__init__":
             reader.inside(Function(kind.methods["__init__"], kind.scope, instance), [], {})
+            before = len(reader.events)
         result = reader.inside(Function(function.node, function.scope, instance), [], {})
     except (TooLong, RecursionError):
         return None
     tested = test or name.startswith("test") or (kind is not None and _is_test_class(kind))
-    return Flow(reader.events, name, [result], tested)
+    return Flow(reader.events, name, [result], tested, before)
 
 
 def _is_test(path: Path) -> bool:
@@ -109,6 +121,11 @@ def _package(path: Path) -> str:
         names.insert(0, folder.name)
         folder = folder.parent
     return ".".join(names)
+
+
+def _functions(tree: ast.Module) -> tuple[Definition, ...]:
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return tuple(sorted(found, key=lambda node: node.lineno))
 
 
 def _words(tree: ast.Module) -> frozenset[str]:

@@ -9,6 +9,7 @@ from strop_job.audit.source.events import Event, Flow
 from strop_job.audit.source.known import (
     CONVERTS,
     EAGER,
+    NO_LOOK,
     PREPARES,
     in_place,
     looks,
@@ -37,7 +38,7 @@ def missing_calibration(flow: Flow, program: Program) -> Iterator[Located]:
             prepared |= dict.fromkeys(_prepares(event), index)
         elif name in CONVERTS and (model := event.argument(0, "model")) is not None:
             untouched = all(_raw(choice, prepared, flow, index) for choice in model.choices())
-            if untouched and not _excused(event, flow):
+            if untouched and not _excused(event, flow) and not _fed_elsewhere(model, prepared, flow, index, program):
                 yield at(event.node, MISSING_CALIBRATION, f"{name} of a model that nothing was run through")
     yield from _without_reader(flow)
 
@@ -59,6 +60,41 @@ def _raw(value: Value, prepared: dict[Value, int], flow: Flow, until: int) -> bo
     watched = [*lines[: next(i for i, line in enumerate(lines) if line in prepared) + 1]]
     watched += [origin] if origin is not None else []
     return not any(looks(event) and any(event.touches(part) for part in watched) for event in since)
+
+
+def _fed_elsewhere(model: Value, prepared: dict[Value, int], flow: Flow, until: int, program: Program) -> bool:
+    """Whether the prepared model lies where another function reaches it, which may have run batches through it."""
+    for line in (line for choice in model.choices() for line in choice.originals() if line in prepared and line.kept):
+        start = prepared[line]
+        if start < flow.made_before <= until:
+            return True
+        own = {program.around(flow.events[at].node) for at in (start, until)}
+        chance = len(own) > 1 or any(looks(event) for event in flow.events[start + 1 : until])
+        if chance and any(_runs(function, line.kept) for function in program.functions if function not in own):
+            return True
+    return False
+
+
+def _runs(function: ast.AST, names: set[str]) -> bool:
+    """Whether a function calls what is stored under one of the names, or gives it to something that may."""
+    calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
+    return any(_spelled(part) in names for call in calls for part in _used_by(call))
+
+
+def _used_by(call: ast.Call) -> Iterator[ast.expr]:
+    yield call.func
+    if _spelled(call.func) not in PREPARES | CONVERTS | NO_LOOK:
+        yield from call.args
+        yield from (keyword.value for keyword in call.keywords)
+
+
+def _spelled(node: ast.expr) -> str:
+    match node:
+        case ast.Attribute(attr=name) | ast.Name(id=name):
+            return name
+        case ast.Subscript(value=inner) | ast.Starred(value=inner):
+            return _spelled(inner)
+    return ""
 
 
 def _needs_samples(event: Event) -> bool:
@@ -126,16 +162,18 @@ def convert_misuse(flow: Flow, program: Program) -> Iterator[Located]:
             continue
         if event.dropped and not in_place(event) and "pt2e" not in name:
             yield at(event.node, CONVERT_MISUSE, f"the model that {name} returns is not used")
-        elif name in CONVERTS and _never_prepared(event, flow.events[:index]):
+        elif name in CONVERTS and _never_prepared(event, flow.events[:index], flow.made_before):
             yield at(event.node, CONVERT_MISUSE, f"{name} of a model that was not prepared")
 
 
-def _never_prepared(event: Event, before: list[Event]) -> bool:
+def _never_prepared(event: Event, before: list[Event], made_before: int) -> bool:
     """Whether all that was done with the model is known, and prepare is not in it."""
     model = event.argument(0, "model")
     if model is None or "mapping" in event.keywords or len(event.args) > 1 or len(model.choices()) > 1:
         return False
     lines = list(model.originals())
+    if any(line.kept and any(line is former.result for former in before[:made_before]) for line in lines):
+        return False
     known = lines[-1].made_by is not None or lines[-1].path.startswith(KNOWN_MODELS)
     touching = [former for former in before if any(former.touches(line) for line in lines)]
     return known and all(not looks(former) or former.name == "()" for former in touching)

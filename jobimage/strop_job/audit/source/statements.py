@@ -59,6 +59,11 @@ class Statements(Calls):
     def _return_statement(self, node: ast.Return) -> None:
         self.frame.returned.append(self.value(node.value))
 
+    def _global_statement(self, node: ast.Global | ast.Nonlocal) -> None:
+        self.frame.shared.update(node.names)
+
+    _nonlocal_statement = _global_statement
+
     def _if_statement(self, node: ast.If) -> None:
         self.value(node.test)
         if _is_main(node.test):

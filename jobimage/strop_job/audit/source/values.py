@@ -45,6 +45,8 @@ class Value:
     """The name that an import gives it."""
     alias_of: "Value | None" = None
     """What it is a copy of."""
+    kept: "set[str]" = field(default_factory=set)
+    """Attributes and names of the module that it was stored in: other functions reach it there."""
 
     def reach(self) -> "set[Value]":
         """Everything it was made from, holds or may be, itself included."""
