@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -128,3 +129,10 @@ else:
     raise SystemExit("the CUDA provider was replaced by another in silence")
 """
     assert "CUDAExecutionProvider" in run(python, "-c", code)
+
+
+def test_every_package_of_the_wheel_goes_into_the_images() -> None:
+    """What the images' context leaves out, their wheel leaves out in silence: no worker would start."""
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    let_in = (ROOT / ".dockerignore").read_text().splitlines()
+    assert [package for package in packages["packages"] if f"!{package}" not in let_in] == []
