@@ -1,5 +1,6 @@
 """What a run stands on goes away for a while: it ends as it should, and nothing is done twice."""
 
+import os
 import signal
 import time
 
@@ -14,6 +15,7 @@ from e2e.stack import UNREACHABLE, Stack
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 LATE = ("int8", "compile", "compile-original", "verify", "benchmark")
 AWAY_SECONDS = 60
+long = pytest.mark.skipif(not os.environ.get("STROP_NIGHTLY"), reason="takes minutes each: set STROP_NIGHTLY=1")
 
 
 def test_a_store_that_is_away_for_a_minute_costs_no_finished_stage(stack: Stack) -> None:
@@ -33,6 +35,8 @@ def test_a_store_that_is_away_for_a_minute_costs_no_finished_stage(stack: Stack)
         assert run.status["run"]["failures"] >= 1
 
 
+@long
+@pytest.mark.nightly
 @pytest.mark.parametrize("component", ["apiserver", "etcd"])
 def test_a_run_outlives_the_control_plane(stack: Stack, component: str) -> None:
     """Broken, an upgrade of the cluster would lose results, or do runs twice."""
@@ -52,6 +56,8 @@ def test_a_run_outlives_the_control_plane(stack: Stack, component: str) -> None:
         assert run.events().count("Launched") == 1
 
 
+@long
+@pytest.mark.nightly
 def test_a_node_that_cannot_be_reached_is_told_and_the_run_goes_on_when_it_is_back(stack: Stack) -> None:
     """Broken, a second pod would run beside one that may still be at work, or the status would say all is well."""
     _on_a_bare_node(stack)
