@@ -119,8 +119,10 @@ class Watch:
         with log.open("w") as out:
             self._process = subprocess.Popen(words, stdout=out, stderr=subprocess.DEVNULL)
 
-    def stop(self) -> list[Json]:
-        """End the watch; the states, oldest first."""
+    def stop(self, at: Json) -> list[Json]:
+        """End the watch once it has told of the state `at`; the states, oldest first."""
+        version = f'"resourceVersion": "{at["metadata"]["resourceVersion"]}"'
+        wait_until("the watch to tell of it", lambda: version in self._log.read_text(), 20)
         self._process.terminate()
         self._process.wait(10)
         text, decoder, states = self._log.read_text(), json.JSONDecoder(), []

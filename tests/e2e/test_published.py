@@ -20,7 +20,7 @@ def test_minilm_becomes_a_verified_int8_model_in_minio(stack: Stack, tmp_path: P
     with applied(kubectl, sample("minilm-int8"), "minilm") as run:
         watch = Watch(kubectl, "minilm", tmp_path / "watch.json")
         kubectl("-n", TEAM, "wait", "--for=condition=Ready", "--timeout=600s", "modeloptimization/minilm")
-        states = watch.stop()
+        states = watch.stop(run.get())
 
         seen = [s["status"]["progress"] for s in states if s.get("status", {}).get("progress")]
         assert len({(p["stage"], p["percent"]) for p in seen}) >= 2, f"live progress was seen {len(seen)} times"
