@@ -119,9 +119,9 @@ class Watch:
         with log.open("w") as out:
             self._process = subprocess.Popen(words, stdout=out, stderr=subprocess.DEVNULL)
 
-    def stop(self, at: Json) -> list[Json]:
-        """End the watch once it has told of the state `at`; the states, oldest first."""
-        version = f'"resourceVersion": "{at["metadata"]["resourceVersion"]}"'
+    def stop(self, last: Json) -> list[Json]:
+        """End the watch once it has told of the state `last`; the states, oldest first."""
+        version = f'"resourceVersion": "{last["metadata"]["resourceVersion"]}"'
         wait_until("the watch to tell of it", lambda: version in self._log.read_text(), 20)
         self._process.terminate()
         self._process.wait(10)
