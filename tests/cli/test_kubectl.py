@@ -4,6 +4,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import subprocess
 import sys
 import time
@@ -17,8 +18,11 @@ from cluster import binaries
 def kubectl(strop, tmp_path):
     """Runs the real kubectl, with the plugin on its path."""
     for name, entry in (("kubectl-strop", "main"), ("kubectl_complete-strop", "complete")):
-        path = tmp_path / name
-        path.write_text(f"#!{sys.executable}\nfrom strop_cli.entry import {entry}\n{entry}()\n")
+        program, path = tmp_path / "programs" / name, tmp_path / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"from strop_cli.entry import {entry}\n{entry}()\n")
+        # A first line names no interpreter in a folder with a space.
+        path.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(program))} "$@"\n')
         path.chmod(0o755)
     config = tmp_path / "config"
     config.write_text(strop.kubeconfig.read_text())
