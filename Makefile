@@ -51,18 +51,18 @@ fixtures: $(READY) ## Record what this release stores, for later releases to upg
 	$(PY) tests/upgrade/record.py
 
 nightly: $(READY) $(DEVICE_READY) ## Everything, the long tests too
-	STROP_NIGHTLY=1 STROP_DEVICE_PYTHON=$(DEVICE_PY) $(PY) -m pytest tests
+	STROP_NIGHTLY=1 STROP_DEVICE_PYTHON="$(DEVICE_PY)" $(PY) -m pytest tests
 
 device-env: $(DEVICE_READY) ## The environment of the converters for LiteRT and Core ML (6 GB)
 
 devices: $(READY) $(DEVICE_READY) ## The tests of LiteRT and Core ML files, with the real converters
-	STROP_DEVICE_PYTHON=$(DEVICE_PY) $(PY) -m pytest tests/pipeline/handoff/test_devices.py
+	STROP_DEVICE_PYTHON="$(DEVICE_PY)" $(PY) -m pytest tests/pipeline/handoff/test_devices.py
 
 $(DEVICE_READY): requirements/device.lock requirements/bootstrap.lock | $(READY)
-	test -x $(DEVICE_PY) || $(PYTHON) -m venv .venv-device
-	$(DEVICE_PY) -m pip install --quiet --require-hashes -r requirements/bootstrap.lock
-	$(PY) -m uv pip install --python $(DEVICE_PY) --quiet --no-deps --require-hashes -r requirements/device.lock
-	$(PY) -m uv pip install --python $(DEVICE_PY) --quiet --no-deps --no-build-isolation --editable .
+	test -x "$(DEVICE_PY)" || $(PYTHON) -m venv .venv-device
+	"$(DEVICE_PY)" -m pip install --quiet --require-hashes -r requirements/bootstrap.lock
+	$(PY) -m uv pip install --python "$(DEVICE_PY)" --quiet --no-deps --require-hashes -r requirements/device.lock
+	$(PY) -m uv pip install --python "$(DEVICE_PY)" --quiet --no-deps --no-build-isolation --editable .
 	touch $(DEVICE_READY)
 
 bench: $(READY) ## Figures as JSON lines: name, value, unit, low, high, n, baseline
