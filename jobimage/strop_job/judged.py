@@ -8,7 +8,7 @@ from pydantic import JsonValue
 from strop_api.findings import Finding
 from strop_api.status import ArtifactRef, GateVerdict
 from strop_job.judgement.calibration import calibration_status
-from strop_job.judgement.evidence import gather
+from strop_job.judgement.evidence import Evidence, gather
 from strop_job.judgement.gates import Judgement, judge_evidence, not_reached, undecided
 from strop_job.judgement.soundness import footprint, soundness
 from strop_job.plan import AUDIT_CALIBRATION
@@ -45,35 +45,47 @@ def misses_calibration(walk: Walk) -> bool:
 
 
 def judge(walk: Walk) -> Judged:
-    """Every gate; where nothing was measured, the engine's size is all there is to hold against one."""
-    plan = walk.plan
-    verify, calibration = (walk.artifact(n) if n in walk.done else None for n in (plan.verify, AUDIT_CALIBRATION))
-    looks = (plan.benchmark, *(look.name for look in plan.looks))
-    benchmarks = tuple(walk.artifact(name) for name in looks if name in walk.done)
-    original_size, size = (stage_bytes(walk, n) if n in walk.done else None for n in (plan.original, plan.engine))
-    seen = gather(verify, benchmarks, size, calibration)
-    judgement = judge_evidence(plan.request.spec, plan.target, seen)
-    if plan.engine not in walk.done:
-        judgement = not_reached(judgement, "calibration data")
+    """Every gate, after as many looks at speed as it takes; what is said beside the gates and of their origin once.
+
+    Where nothing was measured, the engine's size is all there is to hold against one.
+    """
+    seen, judgement = _judgement(walk)
+    for look in walk.plan.looks:
+        if walk.adopted or not undecided(judgement):
+            break
+        walk.tracker.expect(look.weight)
+        walk.step(look)  # one that is on record is taken from there: an attempt goes on where an earlier one was killed
+        seen, judgement = _judgement(walk)
+    verify, benchmarks = _artifact(walk, walk.plan.verify), _benchmarks(walk)
     doubts: tuple[Finding, ...] = ()
     if benchmarks:
-        of_original = footprint(original_size, benchmarks[0])
-        doubts = (*judgement.findings, *soundness(plan.request.spec, plan.target, seen, of_original))
+        of_original = footprint(_bytes(walk, walk.plan.original), benchmarks[0])
+        doubts = (*judgement.findings, *soundness(walk.plan.request.spec, walk.plan.target, seen, of_original))
     return Judged(judgement, verify, benchmarks, provenance_of(walk, judgement), doubts)
 
 
-def look_again(walk: Walk, judged: Judged) -> Judged:
-    """Times more calls while that may decide a gate on speed that the calls so far leave open.
+def _judgement(walk: Walk) -> tuple[Evidence, Judgement]:
+    """What was measured so far, and every gate held against it."""
+    plan = walk.plan
+    verify, calibration = _artifact(walk, plan.verify), _artifact(walk, AUDIT_CALIBRATION)
+    seen = gather(verify, _benchmarks(walk), _bytes(walk, plan.engine), calibration)
+    judgement = judge_evidence(plan.request.spec, plan.target, seen)
+    return seen, judgement if plan.engine in walk.done else not_reached(judgement, "calibration data")
 
-    A look that is on record is taken from there, so that an attempt goes on where an earlier one was killed.
-    """
-    for look in walk.plan.looks:
-        if walk.adopted or not undecided(judged.judgement):
-            break
-        walk.tracker.expect(look.weight)
-        walk.step(look)
-        judged = judge(walk)
-    return judged
+
+def _benchmarks(walk: Walk) -> tuple[Artifact, ...]:
+    """One for each look that was taken."""
+    names = (walk.plan.benchmark, *(look.name for look in walk.plan.looks))
+    return tuple(walk.artifact(name) for name in names if name in walk.done)
+
+
+def _artifact(walk: Walk, stage: str) -> Artifact | None:
+    """None where the run did not come to it."""
+    return walk.artifact(stage) if stage in walk.done else None
+
+
+def _bytes(walk: Walk, stage: str) -> int | None:
+    return stage_bytes(walk, stage) if stage in walk.done else None
 
 
 def stage_bytes(walk: Walk, stage: str) -> int:

@@ -17,7 +17,7 @@ from strop_job.claims import take_over
 from strop_job.conclude import Finished, conclude, owner
 from strop_job.errors import InvalidInput
 from strop_job.hardware import require
-from strop_job.judged import judge, look_again, misses_calibration
+from strop_job.judged import judge, misses_calibration
 from strop_job.outcome import StageRow, diagnose, make_result, redact
 from strop_job.plan import AUDIT_CALIBRATION, Plan
 from strop_job.progress import TAIL, TAIL_WEIGHT
@@ -58,7 +58,7 @@ def _walk(walk: Walk) -> Finished:
     if not (walk.shop.answer_published and take_over(walk, claim_uri(walk))):
         require(walk.plan.target, walk.plan.target_index, walk.shop.hardware)
         _step_by_step(walk)
-    judged = look_again(walk, judge(walk))
+    judged = judge(walk)
     walk.tracker.begin(TAIL, TAIL_WEIGHT)
     finished = conclude(walk, judged)
     walk.tracker.finish()

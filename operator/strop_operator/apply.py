@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from strop_api.errands import ErrandKind
+from strop_api.grants import Grant
 from strop_api.reasons import Reason
 from strop_api.status import ModelOptimizationStatus
 from strop_operator import farewell, paths, status
@@ -17,7 +18,6 @@ from strop_operator.drift import artifact
 from strop_operator.errands import build_errand, clean_up_request, drift_request, errand_name
 from strop_operator.facts import JobFact, job_fact, resource_fact
 from strop_operator.observe import Observed
-from strop_operator.policy import Grant
 
 log = logging.getLogger(__name__)
 

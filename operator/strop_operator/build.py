@@ -5,6 +5,7 @@ from typing import Any
 from strop_api import API_VERSION
 from strop_api.errands import SIGNING_PATH
 from strop_api.failures import OOM_EXIT_CODE, TABLE, Failure, PolicyAction
+from strop_api.grants import Grant, claims, resources
 from strop_api.identity import HASH_VERSION, job_name
 from strop_api.optimization import KIND, ModelOptimizationSpec
 from strop_api.policy import OptimizationPolicySpec
@@ -24,7 +25,6 @@ from strop_api.worker import Toleration
 from strop_operator import paths
 from strop_operator.facts import ResourceFact
 from strop_operator.observe import NOTHING_SPENT, Spent
-from strop_operator.policy import Grant, claims, resources
 
 Node = dict[str, Any]
 Mounted = tuple[Node, Node]

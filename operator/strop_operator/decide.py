@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from strop_api.failures import PolicyAction
+from strop_api.grants import Grant, Refusal
 from strop_api.reasons import Reason
 from strop_api.status import ConditionType, ModelOptimizationStatus, TargetVerdict
 from strop_operator.decision import APPEAR_SECONDS, RESYNC_SECONDS, Action, Check, Decision, ask, patience, wait
@@ -11,7 +12,6 @@ from strop_operator.facts import PodFact
 from strop_operator.farewell import farewell, held, wants_holding
 from strop_operator.observe import Look, Observed
 from strop_operator.pods import Ending, describe, ending, explain, last_words, stuck
-from strop_operator.policy import Grant, Refusal
 
 MAX_EVICTIONS = 20
 MAX_LOST = 5
@@ -59,7 +59,7 @@ def settled(seen: Observed) -> Decision | None:
     reason = None if seen.run is None else outcome(seen.status)
     if reason is None or (reason is Reason.PUBLISHED and not _published(seen.status)):
         return None
-    said = seen.run.message if seen.run is not None and seen.run.reason is not None else _ready(seen.status)[1]
+    said = seen.run.message if seen.run is not None and seen.run.reason is not None else ready(seen.status)[1]
     for job in seen.jobs:
         left = 0.0 if job.live else job.ended_at + _keep_seconds(seen, reason) - seen.now
         if job.deleting:
@@ -77,7 +77,7 @@ def outcome(status: ModelOptimizationStatus) -> Reason | None:
         return None
     if status.run.reason is not None:
         return status.run.reason
-    reason = _ready(status)[0]
+    reason = ready(status)[0]
     return reason if reason in OUTCOMES else None
 
 
@@ -291,7 +291,7 @@ CHECKS: tuple[Check, ...] = (
 )  # fmt: skip
 
 
-def _ready(status: ModelOptimizationStatus) -> tuple[Reason | None, str]:
+def ready(status: ModelOptimizationStatus) -> tuple[Reason | None, str]:
     """What Ready says."""
     return next(((c.reason, c.message) for c in status.conditions if c.type is ConditionType.READY), (None, ""))
 

@@ -6,13 +6,13 @@ A look is a small Job, since only a worker may read the store; that the worker i
 import hashlib
 
 from strop_api.errands import ErrandKind
+from strop_api.grants import Grant
 from strop_api.reasons import Reason
 from strop_api.status import ArtifactRef, Condition, ConditionType, ModelOptimizationStatus, TargetVerdict
 from strop_operator.decision import Action, Checked, Decision, ask, wait
 from strop_operator.errands import answer, failing
 from strop_operator.facts import JobFact, seconds
 from strop_operator.observe import Look, Observed
-from strop_operator.policy import Grant
 
 AT_ONCE = 16
 """Looks at once, of all resources together."""

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from strop_api.errands import ErrandKind, ErrandRequest, ErrandResult
+from strop_api.grants import Grant
 from strop_api.identity import job_name
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.result import REQUEST_ANNOTATION, TERMINATION_LOG
@@ -14,7 +15,6 @@ from strop_operator import paths
 from strop_operator.build import LOCKED, claimed, environment, owner, secured, toleration, volumes
 from strop_operator.facts import JobFact, PodFact, ResourceFact
 from strop_operator.pods import candidates
-from strop_operator.policy import Grant
 
 Node = dict[str, Any]
 AMOUNTS: Node = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}}

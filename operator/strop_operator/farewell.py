@@ -6,13 +6,13 @@ Pure. The clean-up's Jobs themselves tell how often it was tried and when: nothi
 from collections.abc import Callable
 
 from strop_api.errands import ErrandKind
+from strop_api.grants import Refusal
 from strop_api.reasons import Reason
 from strop_api.targets import OnDelete
 from strop_operator import paths
 from strop_operator.decision import APPEAR_SECONDS, Action, Decision, ask, patience, wait
 from strop_operator.errands import answer, failing
 from strop_operator.observe import Look, Observed
-from strop_operator.policy import Refusal
 
 FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 60, 3600
 """Between two attempts to clean up."""

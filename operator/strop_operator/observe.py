@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from strop_api import API_VERSION
 from strop_api.errands import ErrandKind
 from strop_api.findings import Finding
+from strop_api.grants import Grant, Refusal, resolve, resolve_clean_up
 from strop_api.identity import HASH_VERSION, run_id, spec_hash
 from strop_api.optimization import KIND, ModelOptimizationSpec
 from strop_api.policy import POLICY_NAME, OptimizationPolicySpec
@@ -21,7 +22,6 @@ from strop_api.support import THIS_BUILD
 from strop_operator.cache import Cache
 from strop_operator.facts import JobFact, Key, PodFact, ResourceFact, unpacked
 from strop_operator.pods import counted
-from strop_operator.policy import Grant, Refusal, resolve, resolve_clean_up
 
 
 class Look(StrEnum):

@@ -6,9 +6,10 @@ from strop_api.findings import Finding
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.reasons import Reason
 from strop_api.result import Result
-from strop_api.status import ConditionType, GateStatus, ModelOptimizationStatus, StageStatus, TargetStatus
+from strop_api.status import GateStatus, ModelOptimizationStatus, StageStatus, TargetStatus
 from strop_api.steps import RESERVED, RESERVED_PREFIXES
 from strop_operator.apply import Applied
+from strop_operator.decide import ready
 from strop_operator.decision import Action, Decision
 from strop_operator.facts import Key
 from strop_operator.metrics import CAUSES, DISRUPTED, GATES, OTHER, Metrics, known
@@ -146,8 +147,3 @@ def cause(seen: Observed) -> str:
     if reason is Reason.RETRYING:
         return DISRUPTED
     return str(reason) if reason in CAUSES else OTHER
-
-
-def ready(status: ModelOptimizationStatus) -> tuple[Reason | None, str]:
-    """What Ready says."""
-    return next(((c.reason, c.message) for c in status.conditions if c.type is ConditionType.READY), (None, ""))

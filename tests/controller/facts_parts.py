@@ -5,6 +5,7 @@ from typing import Any
 
 from cluster_parts import POLICY, SPEC
 
+from strop_api.grants import Grant, resolve
 from strop_api.identity import run_id, spec_hash
 from strop_api.optimization import ModelOptimizationSpec
 from strop_api.policy import OptimizationPolicySpec
@@ -12,7 +13,6 @@ from strop_api.status import ModelOptimizationStatus
 from strop_operator.decide import OUTCOMES
 from strop_operator.facts import JobFact, PodFact, ResourceFact, packed, timestamp
 from strop_operator.observe import Look, Observed
-from strop_operator.policy import Grant, resolve
 
 NOW = 1_800_000_000.0
 UID = "0b7c4a52-6f0e-4a39-9df5-3a0d5f1f1c11"

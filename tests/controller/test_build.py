@@ -13,6 +13,7 @@ from facts_parts import RUN, grant, resource, spec
 from cluster import ControlPlane
 from strop_api.errands import SIGNING_PATH, ErrandKind
 from strop_api.failures import TABLE, PolicyAction
+from strop_api.grants import Grant, resolve
 from strop_api.identity import spec_hash
 from strop_api.policy import OptimizationPolicySpec
 from strop_api.result import REQUEST_ANNOTATION, RunRequest
@@ -20,7 +21,6 @@ from strop_api.status import ArtifactRef
 from strop_operator.build import build_job, failure_rules, literal
 from strop_operator.errands import build_errand, clean_up_request, drift_request
 from strop_operator.facts import job_fact
-from strop_operator.policy import Grant, resolve
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
 CPU_IMAGE = POLICY["images"][0]

@@ -8,6 +8,7 @@ from cluster_parts import result
 from facts_parts import NOW, RUN, grant, job, pod, resource, seen, spec, status
 
 from strop_api.failures import TABLE, Failure, PolicyAction
+from strop_api.grants import Refusal
 from strop_api.reasons import Reason
 from strop_operator.decide import (
     CHECKS,
@@ -21,7 +22,6 @@ from strop_operator.decide import (
 from strop_operator.facts import packed
 from strop_operator.observe import Look, Observed
 from strop_operator.pods import explain
-from strop_operator.policy import Refusal
 from strop_operator.status import QUIET, RECONCILING, STALE, STALLED, compose, conditions
 
 OTHER = job(uid="other-uid", name="digits-other", run_id="0000000000")

@@ -9,6 +9,7 @@ from cluster_parts import SPEC
 from facts_parts import NOW, RUN, UID, job, pod, resource, seen, spec
 
 from strop_api.errands import ErrandKind
+from strop_api.grants import Refusal, resolve_clean_up
 from strop_api.reasons import Reason
 from strop_operator.client import ApiError
 from strop_operator.decide import decide
@@ -16,7 +17,6 @@ from strop_operator.decision import Action
 from strop_operator.errands import errand_name
 from strop_operator.facts import JobFact, job_fact
 from strop_operator.observe import Look, Observed
-from strop_operator.policy import Refusal, resolve_clean_up
 
 DONE = json.dumps({"errand": "CleanUp", "done": True})
 GOING = spec(output=SPEC["output"] | {"onDelete": "Delete"})

@@ -10,6 +10,7 @@ from facts_parts import EVERYTHING_LOOKED_AT, NOW, RUN, UID, job, pod, resource,
 
 from strop_api.checks import CATALOGUE
 from strop_api.findings import Severity
+from strop_api.grants import Grant
 from strop_api.identity import run_id, spec_hash
 from strop_api.reasons import Reason
 from strop_api.status import GateVerdict, ModelOptimizationStatus
@@ -20,7 +21,6 @@ from strop_operator.decision import Action, Decision
 from strop_operator.events import remarks
 from strop_operator.facts import JobFact, PodFact, PolicyFact, job_fact, packed, unpacked
 from strop_operator.observe import Spent, observe
-from strop_operator.policy import Grant
 from strop_operator.status import compose, dump
 
 UNSUPPORTED = {"targets": [{"name": "cpu", "runtime": "OpenVINO", "cpu": {"arch": "amd64"}}]}

@@ -1,8 +1,5 @@
 """Lists and watches that the API server breaks off: the operator begins anew and misses nothing."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from cluster_parts import Namespace, Operator, eventually
 
@@ -14,25 +11,6 @@ pytestmark = [
     pytest.mark.apiserver,
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-
-
-@pytest.fixture
-def proxy(operator_kubeconfig: Path) -> Iterator[Proxy]:
-    with Proxy(operator_kubeconfig) as made:
-        yield made
-
-
-@pytest.fixture
-def served(plane: ControlPlane, shared_operator: Operator, proxy: Proxy, tmp_path: Path) -> Iterator[Operator]:
-    """An operator behind the proxy, with nobody beside it."""
-    shared_operator.stop()
-    operator = Operator(proxy.kubeconfig_through(tmp_path / "kubeconfig"), tmp_path / "log", "--no-lease")
-    operator.start()
-    eventually("it is ready", lambda: operator.get("/readyz")[0] == 200)
-    yield operator
-    print(operator.log[-6000:])
-    operator.close()
-    shared_operator.start()
 
 
 @pytest.mark.parametrize("fault", [Fault.LIST_GONE, Fault.NOT_SERVED, Fault.THROTTLED])

@@ -2,8 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,25 +18,6 @@ pytestmark = [
 WATCHED_SECONDS = 20.0
 GOING = SPEC["output"] | {"onDelete": "Delete"}
 Node = dict[str, Any]
-
-
-@pytest.fixture
-def proxy(operator_kubeconfig: Path) -> Iterator[Proxy]:
-    with Proxy(operator_kubeconfig) as made:
-        yield made
-
-
-@pytest.fixture
-def served(plane: ControlPlane, shared_operator: Operator, proxy: Proxy, tmp_path: Path) -> Iterator[Operator]:
-    """An operator behind the proxy, with nobody beside it."""
-    shared_operator.stop()
-    operator = Operator(proxy.kubeconfig_through(tmp_path / "kubeconfig"), tmp_path / "log", "--no-lease")
-    operator.start()
-    eventually("it is ready", lambda: operator.get("/readyz")[0] == 200)
-    yield operator
-    print(operator.log[-6000:])
-    operator.close()
-    shared_operator.start()
 
 
 def space(plane: ControlPlane) -> Namespace:

@@ -141,7 +141,7 @@ OUT_OF_MEMORY = (
     "Requested amount of GPU memory (4294967296 bytes) could not be allocated. There may not be enough free memory for "
     "allocation to succeed.",
 )
-"""As TensorRT logs it (github.com/marcoslucianops/DeepStream-Yolo, issue 366)."""
+"""As TensorRT logs it; from what users of github.com/marcoslucianops/DeepStream-Yolo report."""
 
 
 @pytest.mark.parametrize("said", OUT_OF_MEMORY)

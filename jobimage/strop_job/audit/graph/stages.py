@@ -8,10 +8,10 @@ from pydantic import JsonValue
 
 from strop_api.findings import Finding
 from strop_api.optimization import ModelOptimizationSpec
-from strop_api.steps import Precision
 from strop_api.targets import Target
 from strop_job.audit.facts import as_facts
 from strop_job.backends import TRAITS
+from strop_job.judgement.case import asked_precision
 from strop_job.stages import Artifact, ArtifactKind, Stage, StageContext
 
 EXPORT, VERIFY = "export", "verify"
@@ -51,11 +51,6 @@ def audit_precision_stage(spec: ModelOptimizationSpec, target: Target, last: str
         libraries=("onnx", "numpy"),
         weight=0.05,
     )
-
-
-def asked_precision(spec: ModelOptimizationSpec) -> Precision | None:
-    """Of the last step that quantizes."""
-    return next((step.quantize.precision for step in reversed(spec.steps) if step.quantize is not None), None)
 
 
 def audit_zeros_stage(spec: ModelOptimizationSpec, target: Target) -> Stage:
