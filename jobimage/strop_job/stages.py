@@ -103,6 +103,26 @@ class NoCache:
         """Nothing."""
 
 
+class Checkpoints(Protocol):
+    """What an unfinished stage keeps, so that its next attempt need not start over."""
+
+    def load(self, folder: Path) -> None:
+        """Puts the files that an earlier attempt kept into the folder, which is empty."""
+
+    def save(self, path: Path) -> None:
+        """Keeps a file in the place of its namesake."""
+
+
+class NoCheckpoints:
+    """Keeps nothing."""
+
+    def load(self, folder: Path) -> None:
+        """Nothing."""
+
+    def save(self, path: Path) -> None:
+        """Nothing."""
+
+
 @dataclass(frozen=True)
 class StageContext:
     """All a stage may use."""
@@ -114,6 +134,7 @@ class StageContext:
     """By the names of `Stage.needs`, already on the disk."""
     report: Report
     cache: SharedCache = field(default_factory=NoCache)
+    checkpoints: Checkpoints = field(default_factory=NoCheckpoints)
 
     @property
     def spec(self) -> ModelOptimizationSpec:

@@ -20,6 +20,7 @@ from strop_job.plan import Plan
 from strop_job.progress import Reporter, Tracker
 from strop_job.records import MadeFrom, Record, RecordLost, Records, made_from
 from strop_job.stages import Artifact, Stage, StageContext
+from strop_job.store.checkpoints import StoredCheckpoints
 from strop_job.store.objects import ObjectStore, join
 from strop_job.store.shared import StoredCache
 
@@ -192,12 +193,15 @@ class Walk:
         self.current = stage.name
         self.tracker.begin(stage.name, stage.weight, measuring=stage.measuring, silence_seconds=stage.silence_seconds)
         folder, began = self._folder(stage.name), time.monotonic()
-        made = stage.run(StageContext(self.plan.request, folder, inputs, self.tracker.report, self._cache))
-        seconds, origin = time.monotonic() - began, self._origin(stage)
+        origin = self._origin(stage)
+        kept = StoredCheckpoints(self.shop.store, self.shop.records.prefix_uri, origin.key)
+        made = stage.run(StageContext(self.plan.request, folder, inputs, self.tracker.report, self._cache, kept))
+        seconds = time.monotonic() - began
         self.tracker.keep()
         record = self.shop.records.commit(
             origin.key, made, seconds, origin=origin, max_age_seconds=self._max_age(stage)
         )
+        kept.clear()
         if made.folder == folder and record.made_from == origin and record.seconds == seconds:
             self._artifacts[stage.name] = Artifact(made.kind, folder, made.files, record.facts)
         self.tracker.finish()

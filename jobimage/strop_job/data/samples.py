@@ -129,6 +129,12 @@ class Samples(ABC):
         pairs = zip(self._digests(), self._stored_labels(), strict=True)
         return (hashlib.sha256(digest + label).digest() for digest, label in islice(pairs, len(self)))
 
+    def one_label(self) -> bool:
+        """Whether all samples have the same label, or none: nothing can be learnt from such a set."""
+        seen = islice(self._stored_labels(), len(self))
+        first = next(seen, None)
+        return all(label == first for label in seen)
+
     @abstractmethod
     def _stored_labels(self) -> Iterator[bytes]:
         """Each sample's label, in order, of all samples in the files; empty where there is none."""

@@ -122,7 +122,7 @@ def run_device(
     source, given = context.inputs[model], context.inputs[code] if code else None
     work = context.folder / "work"
     work.mkdir()
-    order = order_for(context.spec.model, work, source.folder, source.files, seed=context.spec.seed)
+    order = order_for(context.spec.model, work, source, seed=context.spec.seed)
     order = replace(
         order,
         code=str(given.entry.resolve()) if given else None,

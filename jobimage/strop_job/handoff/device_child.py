@@ -11,8 +11,7 @@ from strop_api.model import ModelSource
 from strop_api.targets import OutputFormat
 from strop_job.handoff.checked import CHECKED
 from strop_job.models.child import serve
-from strop_job.models.exporter import ExportOrder
-from strop_job.stages import Artifact, ArtifactKind
+from strop_job.models.exporter import ExportOrder, given
 
 
 def convert(order: ExportOrder, folder: Path, wanted: OutputFormat) -> None:
@@ -25,8 +24,7 @@ def convert(order: ExportOrder, folder: Path, wanted: OutputFormat) -> None:
         from strop_job.handoff.coreml import convert as converter
 
     model = ModelSource.model_validate(order.model)
-    source = Artifact(ArtifactKind.SOURCE, Path(order.source_folder), tuple(order.source_files))
-    original = load(model, source, Path(order.code) if order.code else None, order.seed)
+    original = load(model, given(order), Path(order.code) if order.code else None, order.seed)
     out = folder / "out"
     out.mkdir()
     checked = converter(original, out)

@@ -10,11 +10,9 @@ import torch
 from torch import nn
 
 from strop_api.model import ModelFormat, ModelSource
-from strop_job.models.safetensors_files import open_checkpoint
 from strop_job.models.shapes import Arrays, Sizes, synthetic
 from strop_job.models.torch_export import (
     arguments_of,
-    build_module,
     call_of,
     dynamic_shapes,
     example_sizes,
@@ -22,6 +20,7 @@ from strop_job.models.torch_export import (
     load_program,
     output_names,
 )
+from strop_job.models.torch_model import load_model
 from strop_job.stages import Artifact
 
 Tensors = dict[str, torch.Tensor]
@@ -76,7 +75,7 @@ def load(model: ModelSource, source: Artifact, code: Path | None, seed: int) -> 
         program = load_program(source.entry)
         call, (positional, _) = call_of(program, model), arguments_of(program, model)
         return Original(model, program.module(), call, positional, program, integer_bound(call, model, seed), seed)
-    module = build_module(model, open_checkpoint(source), code)
+    module = load_model(model, source, code).module
     return Original(model, module, module, (), None, integer_bound(module, model, seed), seed)
 
 

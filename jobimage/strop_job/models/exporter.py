@@ -17,6 +17,7 @@ from strop_api.model import ModelSource
 from strop_job.errors import InvalidInput, OutOfMemory, StropError, Unsupported
 from strop_job.hardware import this_machine
 from strop_job.memory import KillWatch, killed
+from strop_job.stages import Artifact, ArtifactKind
 
 RESULT_LIMIT_BYTES = 65_536
 TIMEOUT_SECONDS = 3600
@@ -39,10 +40,17 @@ class ExportOrder:
     folder: str
     """Where the child writes; all it may write when isolated."""
     seed: int
+    source_kind: str = ArtifactKind.SOURCE.value
+    """SOURCE, as the user gave it, or TORCH_MODEL, as a step left it."""
     code: str | None = None
     """Source file of the architecture's callable, when it is not the image's."""
     isolated: bool = False
     """Locked in: no environment, no network, no other file."""
+
+
+def given(order: ExportOrder) -> Artifact:
+    """The model that an order is about, as the child reads it."""
+    return Artifact(ArtifactKind(order.source_kind), Path(order.source_folder), tuple(order.source_files))
 
 
 def export_in_child(
@@ -161,14 +169,13 @@ def _tail(log: Path, size_bytes: int = 4096) -> str:
         return file.read().decode(errors="replace")
 
 
-def order_for(
-    model: ModelSource, folder: Path, source_folder: Path, source_files: tuple[str, ...], *, seed: int
-) -> ExportOrder:
+def order_for(model: ModelSource, folder: Path, source: Artifact, *, seed: int) -> ExportOrder:
     """An order for a model in the image's own code."""
     return ExportOrder(
         model=model.model_dump(mode="json", by_alias=True),
-        source_folder=str(source_folder.resolve()),
-        source_files=list(source_files),
+        source_folder=str(source.folder.resolve()),
+        source_files=list(source.files),
         folder=str(folder.resolve()),
         seed=seed,
+        source_kind=source.kind.value,
     )

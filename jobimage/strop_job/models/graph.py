@@ -43,7 +43,7 @@ def from_torch(context: StageContext, source: Artifact, code: Artifact | None) -
     model = context.spec.model
     work = context.folder / "work"
     work.mkdir()
-    order = order_for(model, work, source.folder, source.files, seed=context.spec.seed)
+    order = order_for(model, work, source, seed=context.spec.seed)
     isolated = code is not None or model.format is ModelFormat.TORCH_EXPORT
     order = replace(order, code=str(code.entry.resolve()) if code else None, isolated=isolated)
     export_in_child(order, waiting=lambda: context.report(0.1, "exporting with torch"))

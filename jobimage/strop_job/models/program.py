@@ -22,7 +22,7 @@ def to_program(context: StageContext, source: Artifact, code: Artifact | None) -
     refuse_foreign_code(model, code)
     work = context.folder / "work"
     work.mkdir()
-    order = order_for(model, work, source.folder, source.files, seed=context.spec.seed)
+    order = order_for(model, work, source, seed=context.spec.seed)
     export_in_child(order, waiting=lambda: context.report(0.1, "exporting with torch"), command=COMMAND)
     facts = json.loads((work / FACTS_FILE).read_text())
     (work / PROGRAM_FILE).rename(context.folder / PROGRAM_FILE)

@@ -30,6 +30,13 @@ INTEGER_BOUNDS = (1000, 100, 10, 2, 1)
 
 def build_module(model: ModelSource, checkpoint: Checkpoint, source: Path | None) -> nn.Module:
     """The architecture with its weights loaded strictly, in evaluation mode."""
+    module = build_architecture(model, source)
+    load_weights(module, checkpoint)
+    return module.eval()
+
+
+def build_architecture(model: ModelSource, source: Path | None) -> nn.Module:
+    """The module that the spec's callable makes, as it comes."""
     architecture = model.architecture
     if architecture is None:
         raise InvalidInput("safetensors hold no architecture", field="spec.model.architecture", mend="name a callable")
@@ -42,8 +49,7 @@ def build_module(model: ModelSource, checkpoint: Checkpoint, source: Path | None
         raise InvalidInput(
             f"{architecture.callable} returned no torch module", field="spec.model.architecture.callable"
         )
-    load_weights(module, checkpoint)
-    return module.eval()
+    return module
 
 
 ARGUMENTS = "spec.model.architecture.arguments"

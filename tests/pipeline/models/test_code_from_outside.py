@@ -108,7 +108,7 @@ def order(tmp_path: Path, path: Path, **changes: Any) -> ExportOrder:
     folder = tmp_path / "work"
     folder.mkdir()
     spec = model(CNN, format="TorchExport", architecture=None)
-    return replace(order_for(spec, folder, path.parent, (path.name,), seed=0), **changes)
+    return replace(order_for(spec, folder, source(path), seed=0), **changes)
 
 
 def loot_of(given: ExportOrder) -> dict[str, str]:

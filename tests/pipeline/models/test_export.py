@@ -69,7 +69,7 @@ def test_a_run_that_is_asked_to_leave_takes_its_export_along(cnn_weights: Path, 
     def leave() -> None:
         raise Evicted("SIGTERM")
 
-    order = order_for(model(CNN), tmp_path, cnn_weights.parent, (cnn_weights.name,), seed=0)
+    order = order_for(model(CNN), tmp_path, source(cnn_weights), seed=0)
     with pytest.raises(Evicted):
         export_in_child(order, waiting=leave)
     assert not (tmp_path / "model.onnx").exists()
@@ -106,7 +106,7 @@ def test_an_export_that_the_kernel_kills_names_the_limit_to_raise(
     cnn_weights: Path, tmp_path: Path, small_cgroup: list[str]
 ) -> None:
     """It would read as a fault of the model, and be tried again in vain."""
-    order = order_for(model(CNN), tmp_path, cnn_weights.parent, (cnn_weights.name,), seed=0)
+    order = order_for(model(CNN), tmp_path, source(cnn_weights), seed=0)
     (tmp_path / "given.json").write_text(json.dumps(asdict(order)))
     command = [*small_cgroup, sys.executable, "-c", IN_A_SMALL_GROUP, str(tmp_path / "given.json")]
     said = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
